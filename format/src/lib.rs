@@ -1,0 +1,22 @@
+//! Every byte of a Diptych archive, as values that validate themselves.
+//!
+//! This crate is pure: it does no I/O, reads no clock, starts no thread, holds no `unsafe`, and allocates
+//! nothing from a length that it has not checked. Reading order: [`error`] and [`limits`], then [`entry`] (what
+//! an archive is made of), [`section`] and [`table`] (how it lies in the metadata stream), [`stream`] (the two
+//! ends of that stream), [`map`] (which chunks make up a stream), [`pack`] (how chunks lie in a file).
+//!
+//! Spec: archive.md.
+
+#![forbid(unsafe_code)]
+
+pub mod digest;
+pub mod entry;
+pub mod error;
+pub mod limits;
+pub mod monitor;
+pub mod pieces;
+
+pub use digest::Digest;
+pub use entry::{Attributes, Change, Entry, Hole, Holds, Kind, Name, Status, Time, Xattr};
+pub use error::{Class, Error, Result, Stream};
+pub use monitor::{Monitor, Problem};
