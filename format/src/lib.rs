@@ -15,6 +15,7 @@ pub mod error;
 pub mod limits;
 pub mod monitor;
 pub mod pieces;
+pub mod section;
 
 pub use digest::Digest;
 pub use entry::{Attributes, Change, Entry, Hole, Holds, Kind, Name, Status, Time, Xattr};
