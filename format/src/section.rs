@@ -291,7 +291,7 @@ impl SectionBuilder {
         self.count += 1;
     }
 
-    fn push_ints(&mut self, values: impl Iterator<Item = u64>, width: usize) {
+    fn push_ints(&mut self, values: impl Iterator<Item = u64>, width: u16) {
         let values = values.map(u64::to_le_bytes);
         match width {
             1 => self.columns.extend(values.map(|[first, ..]| first)),
