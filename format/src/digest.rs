@@ -348,7 +348,8 @@ impl LeafTree {
     }
 
     fn finish(self, length: u64) -> Digest {
-        let top = self.stack.into_iter().rev().reduce(|right, left| join_nodes(left, right)).unwrap_or_default();
+        let top =
+            self.stack.into_iter().rev().reduce(|right, left| join_nodes(left, right)).unwrap_or_default();
         let mut hasher = blake3::Hasher::new_derive_key(CONTEXT_LONG);
         hasher.update(&length.to_le_bytes()).update(&top.0);
         Digest(*hasher.finalize().as_bytes())

@@ -199,7 +199,11 @@ impl Attributes {
             previous = Some(&xattr.name);
         }
         if self.xattr_bytes() > limits::XATTR_TOTAL_MAX {
-            return Err(Error::limit("extended attribute bytes", self.xattr_bytes(), limits::XATTR_TOTAL_MAX));
+            return Err(Error::limit(
+                "extended attribute bytes",
+                self.xattr_bytes(),
+                limits::XATTR_TOTAL_MAX,
+            ));
         }
         Ok(())
     }

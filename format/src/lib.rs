@@ -16,8 +16,10 @@ pub mod limits;
 pub mod monitor;
 pub mod pieces;
 pub mod section;
+pub mod stream;
+pub mod table;
 
 pub use digest::Digest;
-pub use entry::{Attributes, Change, Entry, Hole, Holds, Kind, Name, Status, Time, Xattr};
+pub use entry::{Attributes, Change, Entry, Holds, Hole, Kind, Name, Status, Time, Xattr};
 pub use error::{Class, Error, Result, Stream};
 pub use monitor::{Monitor, Problem};

@@ -216,7 +216,7 @@ impl SectionBuilder {
         let all = values.iter().fold(0, |sum, value| sum | value);
         let width = match all {
             0 => return self,
-            0..=0xff => 1,
+            1..=0xff => 1,
             0x100..=0xffff => 2,
             0x1_0000..=0xffff_ffff => 4,
             _ => 8,
@@ -323,6 +323,8 @@ pub struct Section<'a> {
     rows: u32,
     descriptors: [Descriptor; 32],
     columns: usize,
+    /// Whether values were checked when these bytes were first parsed.
+    is_checked: bool,
 }
 
 /// Reads the tag and the whole length of the section that begins `bytes`, checking nothing else.
@@ -363,9 +365,17 @@ impl<'a> Section<'a> {
         if columns > COLUMNS_MAX {
             return Err(Error::limit("columns of a section", columns as u64, COLUMNS_MAX as u64));
         }
-        let mut section = Self { bytes, tag, rows, descriptors: [Descriptor::default(); 32], columns: 0 };
+        let descriptors = [Descriptor::default(); 32];
+        let mut section = Self { bytes, tag, rows, descriptors, columns: 0, is_checked: false };
         section.parse_descriptors(columns)?;
         Ok(section)
+    }
+
+    /// The same section, whose columns were taken and checked before: taking them again checks their counts alone.
+    #[must_use]
+    pub fn checked(mut self) -> Self {
+        self.is_checked = true;
+        self
     }
 
     fn parse_descriptors(&mut self, columns: usize) -> Result<()> {
@@ -428,7 +438,10 @@ impl<'a> Section<'a> {
             _ => matches!(descriptor.width, 1 | 2 | 4 | 8),
         };
         if !fits {
-            return Err(Error::corrupt(format!("column {} has a width of {}", column.name, descriptor.width)));
+            return Err(Error::corrupt(format!(
+                "column {} has a width of {}",
+                column.name, descriptor.width
+            )));
         }
         let Some(slot) = self.descriptors.get_mut(self.columns) else {
             return Err(Error::corrupt("a section has more columns than there are"));
@@ -487,10 +500,13 @@ impl<'a> Section<'a> {
             return Ok(Ints { data: &[], width: 0, count });
         };
         let ints = Ints { data, width, count };
+        if self.is_checked {
+            return Ok(ints);
+        }
         let all = (0..count).fold(0, |sum, index| sum | ints.get(index));
         let least = match all {
             0 => 0,
-            0..=0xff => 1,
+            1..=0xff => 1,
             0x100..=0xffff => 2,
             0x1_0000..=0xffff_ffff => 4,
             _ => 8,
@@ -507,6 +523,9 @@ impl<'a> Section<'a> {
             return Ok(SignedInts(Ints { data: &[], width: 0, count }));
         };
         let ints = SignedInts(Ints { data, width, count });
+        if self.is_checked {
+            return Ok(ints);
+        }
         let needs = (0..count).map(|index| signed_width(ints.get(index))).max().unwrap_or(0);
         if needs != width {
             return Err(Error::corrupt(format!("column {} is wider than its values need", column.name)));
@@ -517,6 +536,9 @@ impl<'a> Section<'a> {
     /// A column that divides another into `count` parts, checked to never descend and to end at `total`.
     pub fn ends(&self, column: Column, count: usize, total: usize) -> Result<Ends<'a>> {
         let ends = Ends(self.ints(column, count)?);
+        if self.is_checked {
+            return Ok(ends);
+        }
         let mut previous = 0;
         for index in 0..count {
             let end = ends.0.get(index);
@@ -526,7 +548,10 @@ impl<'a> Section<'a> {
             previous = end;
         }
         if previous != total as u64 {
-            return Err(Error::corrupt(format!("column {} does not end where what it divides ends", column.name)));
+            return Err(Error::corrupt(format!(
+                "column {} does not end where what it divides ends",
+                column.name
+            )));
         }
         Ok(ends)
     }
@@ -586,7 +611,11 @@ impl Ints<'_> {
             1 => self.data.get(index).copied().map_or(0, u64::from),
             2 => u64::from(read_u16(self.data, index * 2)),
             4 => u64::from(read_u32(self.data, index * 4)),
-            _ => self.data.get(index * 8..index * 8 + 8).and_then(|b| b.try_into().ok()).map_or(0, u64::from_le_bytes),
+            _ => self
+                .data
+                .get(index * 8..index * 8 + 8)
+                .and_then(|b| b.try_into().ok())
+                .map_or(0, u64::from_le_bytes),
         }
     }
 
