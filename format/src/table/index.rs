@@ -100,8 +100,8 @@ impl<'a> IndexTable<'a> {
     }
 
     fn validate(&self) -> Result<()> {
-        if self.rows < 2 {
-            return Err(Error::corrupt("an index table has fewer than two pieces"));
+        if self.rows == 0 {
+            return Err(Error::corrupt("an index table has no pieces"));
         }
         if self.level == 0 {
             return Err(Error::corrupt("an index table is on level 0"));

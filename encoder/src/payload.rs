@@ -1,0 +1,234 @@
+//! The payload stream as it is decided: for each content, in order, which chunk takes it, or that it is there already.
+//!
+//! Chunks are numbered in the order in which they begin; their ids come later, from whoever hashes them.
+//!
+//! Spec: archive.md section 10.1.
+
+use std::collections::HashMap;
+
+use diptych_format::Digest;
+use diptych_format::limits::PAYLOAD_CHUNK_MAX;
+
+use crate::cut::ends_group;
+use crate::tree::LinkKey;
+
+/// A range of a numbered chunk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NumberedSlice {
+    /// Number of the chunk.
+    pub chunk: u64,
+    /// Where it starts in the chunk.
+    pub start: u32,
+    /// Its length, above 0.
+    pub length: u32,
+}
+
+/// What becomes of a small content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// Its bytes are there already, or there are none: nothing is to be stored.
+    Known,
+    /// Its bytes go at the end of the open group.
+    Group {
+        /// Whether the group that was open ends first, and this content begins the next one.
+        ends_before: bool,
+        /// Whether the group ends after it.
+        ends_after: bool,
+    },
+}
+
+/// Decides where contents go, and keeps the payload stream as slices of numbered chunks.
+#[derive(Debug)]
+pub struct Payload {
+    slices: Vec<NumberedSlice>,
+    length: u64,
+    next_chunk: u64,
+    /// Number and length of the open group.
+    group: Option<(u64, u32)>,
+    known: HashMap<(Digest, u64), NumberedSlice>,
+    known_max: usize,
+    linked: HashMap<LinkKey, Vec<NumberedSlice>>,
+}
+
+impl Payload {
+    /// An empty stream that remembers at most `known_max` small contents; what it has forgotten is stored again.
+    pub fn new(known_max: usize) -> Self {
+        Self {
+            slices: Vec::new(),
+            length: 0,
+            next_chunk: 0,
+            group: None,
+            known: HashMap::new(),
+            known_max,
+            linked: HashMap::new(),
+        }
+    }
+
+    /// Takes a content of `length` bytes of payload, below [`LARGE_MIN`](crate::cut::LARGE_MIN).
+    pub fn small(&mut self, digest: Digest, length: u32) -> Place {
+        if length == 0 {
+            return Place::Known;
+        }
+        if let Some(slice) = self.known.get(&(digest, u64::from(length))).copied() {
+            self.push(slice);
+            return Place::Known;
+        }
+        let fits = |(_, filled): &(u64, u32)| (*filled as usize) + (length as usize) <= PAYLOAD_CHUNK_MAX;
+        let ends_before = self.group.is_some_and(|group| !fits(&group));
+        if ends_before {
+            self.end_group();
+        }
+        let (chunk, filled) = self.group.unwrap_or_else(|| (self.begin_chunk(), 0));
+        let slice = NumberedSlice { chunk, start: filled, length };
+        if self.known.len() < self.known_max {
+            self.known.insert((digest, u64::from(length)), slice);
+        }
+        self.push(slice);
+        let ends_after = ends_group(&digest, u64::from(length));
+        self.group = (!ends_after).then_some((chunk, filled + length));
+        Place::Group { ends_before, ends_after }
+    }
+
+    /// Ends the open group, if there is one, and says whether there was: a large content follows, or nothing does.
+    pub fn end_group(&mut self) -> bool {
+        self.group.take().is_some()
+    }
+
+    /// Takes one chunk of a large content; no group is open. Gives the chunk's number.
+    pub fn large_chunk(&mut self, length: u32) -> u64 {
+        let chunk = self.begin_chunk();
+        self.push(NumberedSlice { chunk, start: 0, length });
+        chunk
+    }
+
+    /// Remembers the slices pushed since `mark` as the content of an inode with more names.
+    pub fn remember_link(&mut self, key: LinkKey, mark: Mark) {
+        let slices = self.slices_since(mark);
+        self.linked.insert(key, slices);
+    }
+
+    /// Takes a further name of an inode whose content was taken before. False if it was not.
+    pub fn repeat_link(&mut self, key: LinkKey) -> bool {
+        let Some(slices) = self.linked.get(&key).cloned() else { return false };
+        slices.into_iter().for_each(|slice| self.push(slice));
+        true
+    }
+
+    /// The stream's length so far: where the next content begins.
+    pub fn mark(&self) -> Mark {
+        Mark { length: self.length }
+    }
+
+    /// Number of chunks begun so far.
+    pub fn chunks(&self) -> u64 {
+        self.next_chunk
+    }
+
+    /// The whole stream: its slices in order.
+    pub fn into_slices(self) -> (Vec<NumberedSlice>, u64) {
+        (self.slices, self.length)
+    }
+
+    fn begin_chunk(&mut self) -> u64 {
+        self.next_chunk += 1;
+        self.next_chunk - 1
+    }
+
+    /// Adds a slice, joined to the last one where it goes on from there.
+    fn push(&mut self, slice: NumberedSlice) {
+        self.length += u64::from(slice.length);
+        if let Some(last) = self.slices.last_mut()
+            && last.chunk == slice.chunk
+            && last.start.checked_add(last.length) == Some(slice.start)
+        {
+            last.length += slice.length;
+            return;
+        }
+        self.slices.push(slice);
+    }
+
+    /// The slices since `mark`; the first may have been joined to an earlier one, of which the end is taken.
+    fn slices_since(&self, mark: Mark) -> Vec<NumberedSlice> {
+        let mut wanted = self.length - mark.length;
+        let mut found: Vec<NumberedSlice> = Vec::new();
+        for slice in self.slices.iter().rev() {
+            if wanted == 0 {
+                break;
+            }
+            let length = u32::try_from(wanted).unwrap_or(u32::MAX).min(slice.length);
+            found.push(NumberedSlice { start: slice.start + (slice.length - length), length, ..*slice });
+            wanted -= u64::from(length);
+        }
+        found.reverse();
+        found
+    }
+}
+
+/// A point in the payload stream.
+#[derive(Clone, Copy, Debug)]
+pub struct Mark {
+    length: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn digest(n: u64) -> Digest {
+        Digest::of(&n.to_le_bytes())
+    }
+
+    #[test]
+    fn the_same_content_is_stored_once() {
+        let mut payload = Payload::new(100);
+        assert!(matches!(payload.small(digest(1), 10), Place::Group { .. }));
+        assert!(matches!(payload.small(digest(2), 10), Place::Group { .. }));
+        assert_eq!(payload.small(digest(1), 10), Place::Known);
+        assert_eq!(payload.small(digest(3), 0), Place::Known);
+        let (slices, length) = payload.into_slices();
+        assert_eq!(length, 30);
+        assert_eq!(slices.len(), 2, "{slices:?}");
+    }
+
+    #[test]
+    fn what_is_forgotten_is_stored_again() {
+        let mut payload = Payload::new(1);
+        payload.small(digest(1), 10);
+        payload.small(digest(2), 10);
+        assert!(matches!(payload.small(digest(2), 10), Place::Group { .. }));
+        assert_eq!(payload.small(digest(1), 10), Place::Known);
+    }
+
+    #[test]
+    fn a_link_repeats_the_slices_of_its_inode() {
+        let key = LinkKey { device: 1, inode: 2 };
+        let mut payload = Payload::new(100);
+        payload.small(digest(1), 10);
+        let mark = payload.mark();
+        payload.small(digest(2), 20);
+        payload.remember_link(key, mark);
+        payload.end_group();
+        payload.large_chunk(300_000);
+        assert!(payload.repeat_link(key));
+        assert!(!payload.repeat_link(LinkKey { device: 1, inode: 3 }));
+        let (slices, length) = payload.into_slices();
+        assert_eq!(length, 30 + 300_000 + 20);
+        assert_eq!(slices.last(), Some(&NumberedSlice { chunk: 0, start: 10, length: 20 }));
+    }
+
+    #[test]
+    fn groups_stay_below_the_largest_chunk() {
+        let mut payload = Payload::new(0);
+        let mut filled = 0u32;
+        for n in 0..2000 {
+            let Place::Group { ends_before, ends_after } = payload.small(digest(n), 200_000) else {
+                panic!()
+            };
+            filled = if ends_before { 0 } else { filled } + 200_000;
+            assert!(filled as usize <= PAYLOAD_CHUNK_MAX);
+            if ends_after {
+                filled = 0;
+            }
+        }
+    }
+}
