@@ -1,0 +1,371 @@
+//! Assembling: what was read, in the scan's order, becomes the two streams.
+//!
+//! One thread, for here order matters: it feeds the encoder, fills groups of small contents and hands chunks on. All
+//! heavy work is done before (reading, digesting) or after (compressing, writing).
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crossbeam_channel::{Receiver, bounded};
+use diptych_encoder::payload::NumberedSlice;
+use diptych_encoder::{Finished, LinkKey, Payload, Place, TreeEncoder};
+use diptych_format::limits::PAYLOAD_CHUNK_MAX;
+use diptych_format::table::Owners;
+use diptych_format::{Entry, Error, Holds, Kind, Monitor, Name, Problem, Result, Status};
+use diptych_localfs::capture::capture;
+use diptych_localfs::scan::{Found, Scan};
+
+use super::budget::Budget;
+use super::buffers::{Buffers, Bytes};
+use super::read::{FileBatch, FileRead, Item, LargePart, Outcome, dispatch, read_jobs};
+use crate::owners;
+
+/// What the streams become.
+pub(super) trait Sink {
+    /// Whether contents are wanted at all; a tree id needs their digests alone.
+    fn keeps_contents(&self) -> bool;
+    /// Takes the next chunk of the metadata stream.
+    fn metadata(&mut self, chunk: Vec<u8>) -> Result<()>;
+    /// Takes chunk `number` of the payload stream; numbers ascend by one.
+    fn payload(&mut self, number: u64, chunk: Bytes) -> Result<()>;
+}
+
+/// How to assemble.
+pub(super) struct Assembly {
+    /// Threads that read.
+    pub threads: usize,
+    /// Bytes of contents in memory.
+    pub window: u64,
+    /// Small contents remembered for deduplication.
+    pub known_max: usize,
+    /// Whether what cannot be captured whole ends the run.
+    pub is_strict: bool,
+    /// Set from outside to end the run.
+    pub interrupt: Arc<AtomicBool>,
+}
+
+/// The streams, assembled.
+pub(super) struct Assembled {
+    /// The end of the metadata stream.
+    pub finished: Finished,
+    /// The payload stream as slices of numbered chunks.
+    pub slices: Vec<NumberedSlice>,
+    /// Bytes of contents, holes counted.
+    pub content_bytes: u64,
+}
+
+/// Runs a scan through readers and encoder into `sink`.
+pub(super) fn assemble(
+    scan: Scan,
+    assembly: &Assembly,
+    buffers: &Buffers,
+    monitor: &Arc<dyn Monitor>,
+    sink: &mut dyn Sink,
+) -> Result<Assembled> {
+    let budget = Budget::new(assembly.window);
+    let keeps_contents = sink.keeps_contents();
+    let (item_sender, items) = bounded::<Item>(256);
+    let (job_sender, jobs) = bounded(64);
+    std::thread::scope(|scope| {
+        scope.spawn(move || dispatch(scan, &job_sender, &item_sender, &budget));
+        for _ in 0..assembly.threads.max(1) {
+            let jobs = jobs.clone();
+            scope.spawn(move || read_jobs(&jobs, buffers, &**monitor, keeps_contents));
+        }
+        drop(jobs);
+        let assembler = Assembler {
+            tree: TreeEncoder::new(),
+            payload: Payload::new(assembly.known_max),
+            group: Vec::new(),
+            linked: HashMap::new(),
+            users: BTreeSet::new(),
+            groups: BTreeSet::new(),
+            content_bytes: 0,
+            path: Vec::new(),
+            buffers,
+            monitor: &**monitor,
+            sink,
+        };
+        // `items` is dropped when this returns, so that on an error every stage before it finds its channel closed.
+        assembler.run(items, assembly)
+    })
+}
+
+struct Assembler<'a> {
+    tree: TreeEncoder,
+    payload: Payload,
+    /// The open group of small contents.
+    group: Vec<u8>,
+    linked: HashMap<LinkKey, Linked>,
+    users: BTreeSet<u32>,
+    groups: BTreeSet<u32>,
+    content_bytes: u64,
+    path: Vec<u8>,
+    buffers: &'a Buffers,
+    monitor: &'a dyn Monitor,
+    sink: &'a mut dyn Sink,
+}
+
+/// An inode with more names to come.
+struct Linked {
+    entry: Entry,
+    names_left: u64,
+}
+
+impl Assembler<'_> {
+    fn run(mut self, items: Receiver<Item>, assembly: &Assembly) -> Result<Assembled> {
+        let mut is_whole = false;
+        let mut depth = 0usize;
+        for item in items {
+            if assembly.interrupt.load(Ordering::Relaxed) {
+                return Err(Error::io("the run", std::io::ErrorKind::Interrupted.into()));
+            }
+            match item {
+                Item::Enter(directory) => {
+                    depth += 1;
+                    self.monitor.entry(&directory.path, Kind::Directory);
+                    self.note_owner(&directory.entry);
+                    self.refuse_loss(assembly, directory.entry.status, &directory.path)?;
+                    self.tree.enter(directory.entry)?;
+                }
+                Item::Files(batch) => {
+                    let batch = batch.recv().map_err(|_| Error::corrupt("a reader stopped"))?;
+                    self.take_batch(batch, assembly)?;
+                }
+                Item::EndPiece => self.tree.end_piece()?,
+                Item::Leave => {
+                    self.tree.leave(Status::COMPLETE)?;
+                    depth -= 1;
+                    is_whole = depth == 0;
+                }
+                Item::Failed(error) => return Err(error),
+            }
+            self.hand_metadata_on()?;
+        }
+        if !is_whole {
+            return Err(Error::corrupt("the scan ended before the tree did"));
+        }
+        self.end_group()?;
+        let owners = owners::look_up(&self.users, &self.groups);
+        self.finish(&owners)
+    }
+
+    fn finish(mut self, owners: &Owners) -> Result<Assembled> {
+        let finished = self.tree.finish(owners)?;
+        self.hand_metadata_on()?;
+        let (slices, length) = self.payload.into_slices();
+        if length != finished.trailer.payload_length {
+            return Err(Error::corrupt("the payload stream is not as long as the tables say"));
+        }
+        Ok(Assembled { finished, slices, content_bytes: self.content_bytes })
+    }
+
+    fn take_batch(&mut self, batch: FileBatch, assembly: &Assembly) -> Result<()> {
+        for file in batch.files {
+            let FileRead { found, link, outcome } = file;
+            let mark = self.payload.mark();
+            let entry = match outcome {
+                Outcome::Whole(entry, range) => {
+                    self.take_small(&entry, batch.contents.get(range).unwrap_or(&[]))?;
+                    entry
+                }
+                Outcome::Large(parts) => self.take_large(&parts)?,
+                Outcome::Repeated => match self.repeat(&found, link)? {
+                    Some(entry) => entry,
+                    None => continue,
+                },
+                Outcome::Gone => {
+                    self.tree.gone(found.name.as_bytes());
+                    if assembly.is_strict {
+                        return Err(self.strict_error(&found));
+                    }
+                    continue;
+                }
+            };
+            self.report(&found, &entry, assembly)?;
+            if let Some(key) = link
+                && found.facts.links > 1
+                && !self.linked.contains_key(&key)
+            {
+                if self.sink.keeps_contents() {
+                    self.payload.remember_link(key, mark);
+                }
+                let names_left = u64::from(found.facts.links).saturating_sub(1);
+                self.linked.insert(key, Linked { entry: entry.clone(), names_left });
+            }
+            self.tree.entry(entry, link)?;
+        }
+        self.buffers.give(batch.contents);
+        Ok(())
+    }
+
+    /// A content that was read whole: into the open group, or nowhere if it is known.
+    fn take_small(&mut self, entry: &Entry, bytes: &[u8]) -> Result<()> {
+        let Holds::Content { digest, .. } = entry.holds else { return Ok(()) };
+        if entry.status.has(Status::NOT_READ) {
+            return Ok(());
+        }
+        if !self.sink.keeps_contents() {
+            self.payload.skip(bytes.len() as u64);
+            return Ok(());
+        }
+        let length = u32::try_from(bytes.len()).map_err(|_| Error::corrupt("a small content is large"))?;
+        match self.payload.small(digest, length) {
+            Place::Known => {}
+            Place::Group { ends_before, ends_after } => {
+                if ends_before {
+                    self.hand_group_on(1)?;
+                }
+                if self.group.capacity() == 0 {
+                    self.group = self.buffers.take(PAYLOAD_CHUNK_MAX / 2);
+                }
+                self.group.extend_from_slice(bytes);
+                if ends_after {
+                    self.hand_group_on(0)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A large content: its chunks as they come. One whose payload turns out small is grouped as such.
+    fn take_large(&mut self, parts: &Receiver<LargePart>) -> Result<Entry> {
+        let mut first: Option<Bytes> = None;
+        let mut is_large = false;
+        for part in parts {
+            match part {
+                LargePart::Chunk(chunk) if is_large => self.take_chunk(chunk)?,
+                LargePart::Chunk(chunk) => match first.take() {
+                    // A content below the least size of a large one comes as one chunk.
+                    None if (chunk.as_slice().len() as u64) < diptych_encoder::cut::LARGE_MIN => first = Some(chunk),
+                    held => {
+                        is_large = true;
+                        self.end_group()?;
+                        if let Some(held) = held {
+                            self.take_chunk(held)?;
+                        }
+                        self.take_chunk(chunk)?;
+                    }
+                },
+                LargePart::Whole(entry) => {
+                    if let Some(small) = first {
+                        self.take_small(&entry, small.as_slice())?;
+                        self.buffers.give_bytes(small);
+                    } else if !self.sink.keeps_contents() {
+                        self.payload.skip(entry.payload_length());
+                    }
+                    return Ok(*entry);
+                }
+            }
+        }
+        Err(Error::corrupt("a reader stopped in a large file"))
+    }
+
+    fn take_chunk(&mut self, chunk: Bytes) -> Result<()> {
+        let length = u32::try_from(chunk.as_slice().len()).map_err(|_| Error::corrupt("a chunk is too long"))?;
+        let number = self.payload.large_chunk(length);
+        self.sink.payload(number, chunk)
+    }
+
+    /// A further name of an inode: the entry of the first under this name. If the first could not be had, this one is
+    /// read here and now.
+    fn repeat(&mut self, found: &Found, link: Option<LinkKey>) -> Result<Option<Entry>> {
+        if let Some(key) = link
+            && let Some(linked) = self.linked.get_mut(&key)
+        {
+            let entry = Entry { name: found.name.clone(), ..linked.entry.clone() };
+            if !self.payload.repeat_link(key) {
+                self.payload.skip(entry.payload_length());
+            }
+            linked.names_left = linked.names_left.saturating_sub(1);
+            if linked.names_left == 0 {
+                self.linked.remove(&key);
+                self.payload.forget_link(key);
+            }
+            return Ok(Some(entry));
+        }
+        let Some(captured) = capture(found, self.monitor) else {
+            self.tree.gone(found.name.as_bytes());
+            return Ok(None);
+        };
+        let mut entry = captured.entry;
+        if captured.content.is_some() {
+            let problem = "its other name changed during the run, and this one was not read again";
+            self.problem(&self.path_of(found), problem);
+            entry.status = entry.status.with(Status::NOT_READ);
+        }
+        Ok(Some(entry))
+    }
+
+    fn report(&mut self, found: &Found, entry: &Entry, assembly: &Assembly) -> Result<()> {
+        self.note_owner(entry);
+        if let Holds::Content { size, .. } = entry.holds {
+            self.content_bytes = self.content_bytes.saturating_add(size);
+            self.monitor.bytes(size);
+        }
+        let mut path = std::mem::take(&mut self.path);
+        path.clear();
+        path.extend_from_slice(&found.parent_path);
+        if !path.is_empty() {
+            path.push(b'/');
+        }
+        path.extend_from_slice(found.name.as_bytes());
+        self.monitor.entry(&path, entry.kind()?);
+        let kept = self.refuse_loss(assembly, entry.status, &path);
+        self.path = path;
+        kept
+    }
+
+    fn refuse_loss(&self, assembly: &Assembly, status: Status, path: &[u8]) -> Result<()> {
+        if assembly.is_strict && !status.is_complete() {
+            let words: Vec<&str> = status.words().collect();
+            let path = String::from_utf8_lossy(path);
+            return Err(Error::new(diptych_format::Class::Io, format!("{path}: {} (--strict)", words.join(", "))));
+        }
+        Ok(())
+    }
+
+    fn strict_error(&self, found: &Found) -> Error {
+        let path = self.path_of(found);
+        Error::new(diptych_format::Class::Io, format!("{}: vanished (--strict)", String::from_utf8_lossy(&path)))
+    }
+
+    fn path_of(&self, found: &Found) -> Vec<u8> {
+        join_path(&found.parent_path, &found.name)
+    }
+
+    fn problem(&self, path: &[u8], what: &str) {
+        self.monitor.problem(Problem { path: path.to_vec(), what: what.to_owned(), is_loss: true });
+    }
+
+    fn note_owner(&mut self, entry: &Entry) {
+        self.users.insert(entry.attributes.uid);
+        self.groups.insert(entry.attributes.gid);
+    }
+
+    fn end_group(&mut self) -> Result<()> {
+        if self.payload.end_group() { self.hand_group_on(0) } else { Ok(()) }
+    }
+
+    /// Hands the open group on. Its number is the last that was begun, less the one that has begun behind it.
+    fn hand_group_on(&mut self, begun_behind: u64) -> Result<()> {
+        let number = self.payload.chunks().saturating_sub(1 + begun_behind);
+        let group = std::mem::take(&mut self.group);
+        self.sink.payload(number, Bytes::whole(group))
+    }
+
+    fn hand_metadata_on(&mut self) -> Result<()> {
+        self.tree.take_chunks().into_iter().try_for_each(|chunk| self.sink.metadata(chunk))
+    }
+}
+
+/// A path of a name below a directory's path.
+fn join_path(parent: &[u8], name: &Name) -> Vec<u8> {
+    let mut path = parent.to_vec();
+    if !path.is_empty() {
+        path.push(b'/');
+    }
+    path.extend_from_slice(name.as_bytes());
+    path
+}

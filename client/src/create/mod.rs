@@ -1,0 +1,305 @@
+//! `create`: a directory tree becomes archive files.
+//!
+//! Stages on threads with bounded memory: the scan lists directories ahead, readers read and digest files, the
+//! assembler puts everything in order, compressing threads digest and compress chunks, and a writer writes them. What is
+//! written does not depend on how the threads run.
+
+mod assemble;
+mod budget;
+mod buffers;
+mod read;
+mod store;
+
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use crossbeam_channel::bounded;
+use diptych_encoder::Finished;
+use diptych_encoder::map::{MapSegments, encode_map};
+use diptych_format::manifest::ArchiveManifest;
+use diptych_format::pack::{ChunkKind, PackHolds, chunk_id};
+use diptych_format::{Digest, Error, Monitor, Result};
+use diptych_localfs::scan::{Scan, ScanOptions, scan};
+use diptych_localfs::select::Selection;
+use diptych_repository::chunk::{Compression, Compressor};
+use diptych_repository::pack::PackWriter;
+
+use assemble::{Assembled, Assembly, Sink, assemble};
+use buffers::{Buffers, Bytes};
+use store::{Known, Packs, StoreSink, WrittenChunks, compress_jobs};
+
+/// Least memory that a run works with.
+pub const MEMORY_MIN: u64 = 64 << 20;
+/// What a known content costs in the table for deduplication, the table's spare room counted.
+const KNOWN_COST: u64 = 120;
+
+/// Where the archive goes.
+#[derive(Clone, Debug)]
+pub enum Destination {
+    /// Two files, `BASE.meta.dpt` and `BASE.data.dpt`.
+    Pair {
+        /// Path of the metadata file.
+        metadata: PathBuf,
+        /// Path of the payload file.
+        payload: PathBuf,
+        /// Whether files that are there may be replaced.
+        is_replacing: bool,
+    },
+    /// One file with all, on standard output.
+    Stdout,
+}
+
+/// What to create.
+pub struct CreateOptions {
+    /// Where it goes.
+    pub destination: Destination,
+    /// The directory.
+    pub root: PathBuf,
+    /// What of it.
+    pub selection: Selection,
+    /// How chunks are compressed.
+    pub compression: Compression,
+    /// Threads that read, and as many that compress.
+    pub threads: usize,
+    /// Bytes of memory for contents and tables of known contents.
+    pub max_memory: u64,
+    /// Whether anything that cannot be captured whole ends the run.
+    pub is_strict: bool,
+    /// Set from outside to end the run.
+    pub interrupt: Arc<AtomicBool>,
+}
+
+/// What was created.
+#[derive(Clone, Copy, Debug)]
+pub struct CreateReport {
+    /// The tree id.
+    pub tree_id: Digest,
+    /// Whether everything was captured whole.
+    pub is_complete: bool,
+    /// Entries, the root counted.
+    pub entries: u64,
+    /// Bytes of contents, holes counted.
+    pub content_bytes: u64,
+    /// Length of the payload stream.
+    pub payload_bytes: u64,
+    /// Length of the metadata stream.
+    pub metadata_bytes: u64,
+    /// Bytes stored for the metadata stream.
+    pub stored_metadata_bytes: u64,
+    /// Bytes stored for the payload.
+    pub stored_payload_bytes: u64,
+}
+
+/// Creates an archive.
+///
+/// The files appear under their names when they are whole; an earlier end leaves nothing.
+pub fn create(options: CreateOptions, monitor: Arc<dyn Monitor>) -> Result<CreateReport> {
+    let scan = start_scan(&options.root, options.selection.clone(), options.threads, &monitor)?;
+    match options.destination.clone() {
+        Destination::Stdout => {
+            // Standard output is written as it comes: there is no name that could appear too early.
+            let file = duplicate_stdout()?;
+            let packs = Packs { metadata: PackWriter::new(file, PackHolds::Both)?, payload: None };
+            let (report, _) = write_archive(scan, &options, &monitor, packs)?;
+            Ok(report)
+        }
+        Destination::Pair { metadata, payload, is_replacing } => {
+            let files = [NewFile::create(&metadata, is_replacing)?, NewFile::create(&payload, is_replacing)?];
+            let [metadata_file, payload_file] = &files;
+            let packs = Packs {
+                metadata: PackWriter::new(metadata_file.handle()?, PackHolds::Metadata)?,
+                payload: Some(PackWriter::new(payload_file.handle()?, PackHolds::Payload)?),
+            };
+            let (report, written) = write_archive(scan, &options, &monitor, packs)?;
+            for file in written {
+                file.sync_all().map_err(|error| Error::io("cannot make the archive durable", error))?;
+            }
+            // The metadata file last: while it is not there, there is no archive.
+            let [metadata_file, payload_file] = files;
+            payload_file.keep(is_replacing)?;
+            metadata_file.keep(is_replacing)?;
+            Ok(report)
+        }
+    }
+}
+
+fn start_scan(root: &Path, selection: Selection, threads: usize, monitor: &Arc<dyn Monitor>) -> Result<Scan> {
+    scan(root, ScanOptions { selection, threads }, Arc::clone(monitor))
+}
+
+/// Runs all stages into `packs`; gives the files back when the packs are finished.
+fn write_archive<W: Write + Send>(
+    scan: Scan,
+    options: &CreateOptions,
+    monitor: &Arc<dyn Monitor>,
+    mut packs: Packs<W>,
+) -> Result<(CreateReport, Vec<W>)> {
+    let threads = options.threads.max(1);
+    let memory = options.max_memory.max(MEMORY_MIN);
+    let assembly = Assembly {
+        threads,
+        window: memory / 2,
+        known_max: usize::try_from(memory / 4 / KNOWN_COST).unwrap_or(usize::MAX),
+        is_strict: options.is_strict,
+        interrupt: Arc::clone(&options.interrupt),
+    };
+    let buffers = Buffers::default();
+    let known = Known::default();
+    let (job_sender, jobs) = bounded(threads);
+    let (done_sender, done) = bounded(2 * threads);
+    let (assembled, written) = std::thread::scope(|scope| {
+        for _ in 0..threads {
+            let (jobs, done, compression) = (jobs.clone(), done_sender.clone(), options.compression);
+            let (known, buffers) = (&known, &buffers);
+            scope.spawn(move || compress_jobs(&jobs, &done, known, buffers, compression));
+        }
+        drop((jobs, done_sender));
+        let writer = scope.spawn(|| {
+            // Moved in, so that when writing fails the stages before find their channel closed.
+            let done = done;
+            packs.write_all(&done, &buffers)
+        });
+        let mut sink = StoreSink::new(job_sender);
+        let assembled = assemble(scan, &assembly, &buffers, monitor, &mut sink);
+        drop(sink);
+        let written = writer.join().map_err(|_| Error::corrupt("the writer stopped"))?;
+        // What the writer says is the cause of what the assembler says.
+        written.and_then(|written| assembled.map(|assembled| (assembled, written)))
+    })?;
+    finish_packs(&assembled, written, packs)
+}
+
+/// Writes the maps and the manifest, and ends the packs.
+fn finish_packs<W: Write>(
+    assembled: &Assembled,
+    mut written: WrittenChunks,
+    mut packs: Packs<W>,
+) -> Result<(CreateReport, Vec<W>)> {
+    let trailer = assembled.finished.trailer;
+    let payload = encode_map(assembled.slices.iter().map(|slice| {
+        let index = usize::try_from(slice.chunk).unwrap_or(usize::MAX);
+        let id = written.payload.get(index).copied().unwrap_or_default();
+        (id, slice.start, slice.length)
+    }))?;
+    let metadata = encode_map(
+        written.metadata.iter().map(|(id, length)| (*id, 0, u32::try_from(*length).unwrap_or(u32::MAX))),
+    )?;
+    let mut compressor = Compressor::new(Compression::default().for_metadata());
+    let mut present = std::collections::HashSet::new();
+    let mut out = Vec::new();
+    for segment in payload.segments.iter().chain(&metadata.segments) {
+        let id = chunk_id(ChunkKind::Segment, segment);
+        if present.insert(id) {
+            out.clear();
+            compressor.store(ChunkKind::Segment, id, segment, &mut out)?;
+            packs.metadata.append(id, ChunkKind::Segment, &out)?;
+            written.stored_metadata += out.len() as u64;
+        }
+    }
+    let manifest = manifest(&assembled.finished, &metadata, &payload).encode()?;
+    let id = chunk_id(ChunkKind::Manifest, &manifest);
+    out.clear();
+    compressor.store(ChunkKind::Manifest, id, &manifest, &mut out)?;
+    packs.metadata.append(id, ChunkKind::Manifest, &out)?;
+    let mut files = vec![packs.metadata.finish()?.0];
+    if let Some(payload) = packs.payload {
+        files.push(payload.finish()?.0);
+    }
+    let report = CreateReport {
+        tree_id: trailer.tree_id,
+        is_complete: trailer.is_complete(),
+        entries: trailer.entries,
+        content_bytes: assembled.content_bytes,
+        payload_bytes: trailer.payload_length,
+        metadata_bytes: trailer.stream_length,
+        stored_metadata_bytes: written.stored_metadata,
+        stored_payload_bytes: written.stored_payload,
+    };
+    Ok((report, files))
+}
+
+fn manifest(finished: &Finished, metadata: &MapSegments, payload: &MapSegments) -> ArchiveManifest {
+    let trailer = finished.trailer;
+    ArchiveManifest::new(
+        trailer.tree_id,
+        trailer.is_complete(),
+        trailer.entries,
+        (metadata.root, trailer.stream_length),
+        (payload.root, trailer.payload_length),
+        concat!("diptych ", env!("CARGO_PKG_VERSION")),
+    )
+}
+
+/// Computes the metadata stream of a directory without keeping contents, handing its chunks to `keep`.
+pub(crate) fn metadata_of(
+    root: &Path,
+    selection: Selection,
+    threads: usize,
+    interrupt: Arc<AtomicBool>,
+    monitor: Arc<dyn Monitor>,
+    keep: &mut dyn FnMut(Vec<u8>) -> Result<()>,
+) -> Result<Finished> {
+    struct MetadataOnly<'k>(&'k mut dyn FnMut(Vec<u8>) -> Result<()>);
+    impl Sink for MetadataOnly<'_> {
+        fn keeps_contents(&self) -> bool {
+            false
+        }
+        fn metadata(&mut self, chunk: Vec<u8>) -> Result<()> {
+            (self.0)(chunk)
+        }
+        fn payload(&mut self, _: u64, _: Bytes) -> Result<()> {
+            Ok(())
+        }
+    }
+    let scan = start_scan(root, selection, threads, &monitor)?;
+    let assembly = Assembly { threads, window: MEMORY_MIN, known_max: 0, is_strict: false, interrupt };
+    let assembled = assemble(scan, &assembly, &Buffers::default(), &monitor, &mut MetadataOnly(keep))?;
+    Ok(assembled.finished)
+}
+
+/// A file that gets its name when it is whole.
+struct NewFile {
+    path: PathBuf,
+    file: tempfile::NamedTempFile,
+}
+
+impl NewFile {
+    fn create(path: &Path, is_replacing: bool) -> Result<Self> {
+        if !is_replacing && path.symlink_metadata().is_ok() {
+            let what = format!("{} is there already: give another name, or --force to replace it", path.display());
+            return Err(Error::io(what, std::io::ErrorKind::AlreadyExists.into()));
+        }
+        let directory = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let file = tempfile::Builder::new()
+            .prefix(&format!(".{name}."))
+            .suffix(".partial")
+            .tempfile_in(directory)
+            .map_err(|error| Error::io(format!("cannot write to {}", directory.display()), error))?;
+        Ok(Self { path: path.to_owned(), file })
+    }
+
+    fn handle(&self) -> Result<File> {
+        self.file.as_file().try_clone().map_err(|error| Error::io("cannot write the archive", error))
+    }
+
+    fn keep(self, is_replacing: bool) -> Result<()> {
+        let kept = if is_replacing { self.file.persist(&self.path) } else { self.file.persist_noclobber(&self.path) };
+        let what = || format!("cannot give the archive its name {}", self.path.display());
+        kept.map_err(|error| Error::io(what(), error.error))?;
+        let directory = self.path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        File::open(directory)
+            .and_then(|directory| directory.sync_all())
+            .map_err(|error| Error::io(what(), error))
+    }
+}
+
+fn duplicate_stdout() -> Result<File> {
+    use std::os::fd::AsFd;
+    let stdout = std::io::stdout();
+    let duplicate = stdout.as_fd().try_clone_to_owned();
+    duplicate.map(File::from).map_err(|error| Error::io("cannot write to standard output", error))
+}

@@ -1,0 +1,305 @@
+//! Reading: batches of files become entries with digests, and the bytes of their contents.
+//!
+//! A dispatcher takes the scan's steps in order and cuts the files into batches. Readers on several threads work on
+//! batches ahead of the assembler, which takes the results in the scan's order. A large file is a batch of its own,
+//! whose chunks come through a channel while it is still being read.
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use diptych_encoder::LinkKey;
+use diptych_encoder::cut::{LARGE_MIN, large_cut};
+use diptych_format::digest::ContentHasher;
+use diptych_format::limits::PAYLOAD_CHUNK_MAX;
+use diptych_format::{Digest, Entry, Error, Holds, Kind, Monitor, Result};
+use diptych_localfs::capture::{Content, Part, capture};
+use diptych_localfs::scan::{Directory, Found, Scan, Step};
+
+use super::budget::{Budget, Permit};
+use super::buffers::{Buffers, Bytes};
+
+/// Files of a batch at most, and bytes of theirs.
+const BATCH_FILES: usize = 128;
+const BATCH_BYTES: u64 = 1 << 20;
+/// What a large file is read into; chunks are ranges of it.
+const WINDOW: usize = 2 * PAYLOAD_CHUNK_MAX;
+/// How much of a large file is read at a time: it is digested while it is in the processor's cache.
+const READ_AT_ONCE: usize = 512 << 10;
+/// What a large file may hold in memory: a window that is filled, one whose chunks are stored, one to come.
+const LARGE_COST: u64 = 3 * WINDOW as u64;
+/// Chunks of a large file that wait for the assembler.
+const CHUNKS_AHEAD: usize = 4;
+
+/// A step of the scan with what was read for it.
+pub(super) enum Item {
+    /// A directory opens.
+    Enter(Box<Directory>),
+    /// Files follow.
+    Files(Receiver<FileBatch>),
+    /// A piece ends, and another follows.
+    EndPiece,
+    /// A directory closes.
+    Leave,
+    /// The scan failed.
+    Failed(Error),
+}
+
+/// What became of the files of a batch, in order.
+pub(super) struct FileBatch {
+    /// The contents one after another.
+    pub contents: Vec<u8>,
+    /// The files.
+    pub files: Vec<FileRead>,
+    /// The memory that the contents were promised; given back when they have been taken.
+    pub _permit: Permit,
+}
+
+/// What became of a file.
+pub(super) struct FileRead {
+    /// Where it was found.
+    pub found: Found,
+    /// Its device and inode, if it has more names.
+    pub link: Option<LinkKey>,
+    /// The rest.
+    pub outcome: Outcome,
+}
+
+/// What became of a file.
+pub(super) enum Outcome {
+    /// An entry with all there is, and where its payload stands in the batch's contents.
+    Whole(Entry, Range<usize>),
+    /// A large content: its chunks come while it is read.
+    Large(Receiver<LargePart>),
+    /// A further name of an inode that comes earlier: nothing was read.
+    Repeated,
+    /// It is gone.
+    Gone,
+}
+
+/// A part of a large content.
+pub(super) enum LargePart {
+    /// A chunk.
+    Chunk(Bytes),
+    /// All chunks have come: the entry.
+    Whole(Box<Entry>),
+}
+
+/// Work for a reader.
+pub(super) struct Job {
+    files: Vec<(Found, Option<LinkKey>, bool)>,
+    done: Sender<FileBatch>,
+    permit: Permit,
+}
+
+/// Runs the scan to its end and hands its steps out in order.
+pub(super) fn dispatch(mut scan: Scan, jobs: &Sender<Job>, items: &Sender<Item>, budget: &Budget) {
+    let mut seen = HashMap::new();
+    loop {
+        let sent = match scan.next() {
+            Ok(None) => return,
+            Ok(Some(Step::Enter(directory))) => items.send(Item::Enter(Box::new(directory))).is_ok(),
+            Ok(Some(Step::EndPiece)) => items.send(Item::EndPiece).is_ok(),
+            Ok(Some(Step::Leave)) => items.send(Item::Leave).is_ok(),
+            Ok(Some(Step::Entries(found))) => dispatch_files(found, &mut seen, jobs, items, budget),
+            Err(error) => {
+                // Nobody is left to be told if this fails.
+                let _ = items.send(Item::Failed(error));
+                false
+            }
+        };
+        if !sent {
+            return;
+        }
+    }
+}
+
+/// Cuts files into batches and sends them both to the readers and, as promises, to the assembler.
+fn dispatch_files(
+    found: Vec<Found>,
+    seen: &mut HashMap<LinkKey, u64>,
+    jobs: &Sender<Job>,
+    items: &Sender<Item>,
+    budget: &Budget,
+) -> bool {
+    let mut batch = Vec::new();
+    let mut bytes = 0;
+    for file in found {
+        let link = link_key(&file);
+        let is_repeated = link.is_some_and(|key| is_repeated(seen, key, file.facts.links.into()));
+        let size = if file.facts.kind == Kind::File && !is_repeated { file.facts.size } else { 0 };
+        let is_large = size >= LARGE_MIN;
+        if !batch.is_empty() && (is_large || batch.len() >= BATCH_FILES || bytes + size > BATCH_BYTES) {
+            if !send_batch(std::mem::take(&mut batch), bytes, jobs, items, budget) {
+                return false;
+            }
+            bytes = 0;
+        }
+        batch.push((file, link, is_repeated));
+        bytes += size;
+        if is_large {
+            if !send_batch(std::mem::take(&mut batch), LARGE_COST, jobs, items, budget) {
+                return false;
+            }
+            bytes = 0;
+        }
+    }
+    batch.is_empty() || send_batch(batch, bytes, jobs, items, budget)
+}
+
+fn send_batch(
+    files: Vec<(Found, Option<LinkKey>, bool)>,
+    cost: u64,
+    jobs: &Sender<Job>,
+    items: &Sender<Item>,
+    budget: &Budget,
+) -> bool {
+    // Memory is promised in the order in which the assembler gives it back, so that no one waits for a later one.
+    let permit = budget.acquire(cost);
+    let (done, promise) = bounded(1);
+    items.send(Item::Files(promise)).is_ok() && jobs.send(Job { files, done, permit }).is_ok()
+}
+
+fn link_key(found: &Found) -> Option<LinkKey> {
+    let facts = &found.facts;
+    (facts.links > 1).then_some(LinkKey { device: facts.device, inode: facts.inode })
+}
+
+/// Whether an inode was seen before; forgets it once all its names have been.
+fn is_repeated(seen: &mut HashMap<LinkKey, u64>, key: LinkKey, links: u64) -> bool {
+    let Some(left) = seen.get_mut(&key) else {
+        seen.insert(key, links.saturating_sub(1));
+        return false;
+    };
+    *left = left.saturating_sub(1);
+    if *left == 0 {
+        seen.remove(&key);
+    }
+    true
+}
+
+/// A reader's life: jobs until there are none.
+pub(super) fn read_jobs(jobs: &Receiver<Job>, buffers: &Buffers, monitor: &dyn Monitor, keeps_contents: bool) {
+    for job in jobs {
+        let mut contents = buffers.take(0);
+        let mut files = Vec::with_capacity(job.files.len());
+        let mut large = None;
+        for (found, link, is_repeated) in job.files {
+            let outcome = if is_repeated {
+                Outcome::Repeated
+            } else {
+                read_file(&found, &mut contents, monitor, &mut large)
+            };
+            files.push(FileRead { found, link, outcome });
+        }
+        // A failed send means that the assembler has given up; the next job will find its channel closed as well.
+        let _ = job.done.send(FileBatch { contents, files, _permit: job.permit });
+        if let Some(large) = large {
+            let _ = large.read(buffers, monitor, keeps_contents);
+        }
+    }
+}
+
+fn read_file(found: &Found, contents: &mut Vec<u8>, monitor: &dyn Monitor, large: &mut Option<LargeRead>) -> Outcome {
+    let Some(captured) = capture(found, monitor) else { return Outcome::Gone };
+    let Some(content) = captured.content else { return Outcome::Whole(captured.entry, 0..0) };
+    if content.size() >= LARGE_MIN {
+        let (parts, receiver) = bounded(CHUNKS_AHEAD);
+        *large = Some(LargeRead { entry: captured.entry, content, parts });
+        return Outcome::Large(receiver);
+    }
+    let start = contents.len();
+    let (entry, _) = read_small(captured.entry, content, contents, monitor);
+    Outcome::Whole(entry, start..contents.len())
+}
+
+/// Reads a content whole, behind what `contents` holds.
+fn read_small(mut entry: Entry, mut content: Content, contents: &mut Vec<u8>, monitor: &dyn Monitor) -> (Entry, u64) {
+    let start = contents.len();
+    let most = usize::try_from(content.size()).unwrap_or(usize::MAX).max(1);
+    let mut sparse: Option<ContentHasher> = None;
+    loop {
+        let before = contents.len();
+        match content.read(contents, most) {
+            Part::Data(_) => {
+                if let Some(hasher) = &mut sparse {
+                    hasher.update(contents.get(before..).unwrap_or(&[]));
+                }
+            }
+            Part::Hole(length) => {
+                let hasher = sparse.get_or_insert_with(|| {
+                    let mut hasher = ContentHasher::sparse();
+                    hasher.update(contents.get(start..).unwrap_or(&[]));
+                    hasher
+                });
+                hasher.zeros(length);
+            }
+            Part::End => break,
+        }
+    }
+    let digest = match sparse {
+        Some(hasher) => hasher.finish(),
+        None => Digest::of(contents.get(start..).unwrap_or(&[])),
+    };
+    let payload = (contents.len() - start) as u64;
+    complete(&mut entry, content, digest, monitor);
+    (entry, payload)
+}
+
+/// Puts into the entry what is known only when its content has been read.
+fn complete(entry: &mut Entry, content: Content, digest: Digest, monitor: &dyn Monitor) {
+    let outcome = content.finish(monitor);
+    entry.status = entry.status.with(outcome.status);
+    entry.holes = outcome.holes;
+    entry.holds = Holds::Content { size: outcome.size, digest };
+}
+
+/// A large file that is being read.
+struct LargeRead {
+    entry: Entry,
+    content: Content,
+    parts: Sender<LargePart>,
+}
+
+impl LargeRead {
+    /// Reads, digests and cuts the content. Fails only when nobody wants it any more.
+    fn read(mut self, buffers: &Buffers, monitor: &dyn Monitor, keeps_contents: bool) -> Result<(), ()> {
+        let mut hasher = if self.content.is_sparse() { ContentHasher::sparse() } else { ContentHasher::new() };
+        let mut window = buffers.take(WINDOW);
+        loop {
+            let before = window.len();
+            match self.content.read(&mut window, READ_AT_ONCE) {
+                Part::Data(_) => hasher.update(window.get(before..).unwrap_or(&[])),
+                Part::Hole(length) => hasher.zeros(length),
+                Part::End => break,
+            }
+            if !keeps_contents {
+                window.clear();
+            } else if window.len() + READ_AT_ONCE > WINDOW {
+                window = self.send_chunks(window, false, buffers)?;
+            }
+        }
+        self.send_chunks(window, true, buffers)?;
+        complete(&mut self.entry, self.content, hasher.finish(), monitor);
+        self.parts.send(LargePart::Whole(Box::new(self.entry))).map_err(drop)
+    }
+
+    /// Sends the chunks that can be cut off, and gives a window that begins with the rest.
+    fn send_chunks(&self, window: Vec<u8>, is_end: bool, buffers: &Buffers) -> Result<Vec<u8>, ()> {
+        let window = Arc::new(window);
+        let mut start = 0;
+        loop {
+            let rest = window.get(start..).unwrap_or(&[]);
+            if rest.is_empty() || !is_end && rest.len() < PAYLOAD_CHUNK_MAX {
+                let mut next = buffers.take(WINDOW);
+                next.extend_from_slice(rest);
+                return Ok(next);
+            }
+            let end = start + large_cut(rest.get(..PAYLOAD_CHUNK_MAX).unwrap_or(rest));
+            let chunk = Bytes::range(&window, start..end);
+            self.parts.send(LargePart::Chunk(chunk)).map_err(drop)?;
+            start = end;
+        }
+    }
+}
