@@ -1,0 +1,279 @@
+//! The specification and the code are one thing: tables are read and compared, and every requirement is shown
+//! by a vector or a test.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::PathBuf;
+
+use diptych_format::entry::Kind;
+use diptych_format::error::Class;
+use diptych_format::{Status, digest, limits, section};
+
+use crate::tidy;
+
+/// Whether a requirement that nothing shows fails the tests. Off while vectors are being written.
+const EVERY_REQUIREMENT_MUST_BE_SHOWN: bool = false;
+
+/// Tables whose counterpart in the code the tests here compare, and those that have none.
+const TABLES: &[&str] = &[
+    "chunk-header",
+    "columns",
+    "contexts",
+    "error-classes",
+    "kinds",
+    "limits",
+    "manifest",
+    "pack-header",
+    "pack-trailer",
+    "section-header",
+    "sections",
+    "status",
+    "stream-header",
+    "stream-trailer",
+];
+
+fn spec() -> String {
+    fs::read_to_string(diptych_tests::root().join("spec/archive.md")).unwrap()
+}
+
+/// The tables that are marked `<!-- table: NAME -->`: their rows without the head, cells trimmed.
+fn tables(text: &str) -> BTreeMap<String, Vec<Vec<String>>> {
+    let mut found = BTreeMap::new();
+    let mut lines = text.lines().peekable();
+    while let Some(line) = lines.next() {
+        let Some(name) = line.trim().strip_prefix("<!-- table: ").and_then(|rest| rest.strip_suffix(" -->")) else {
+            continue;
+        };
+        while lines.next_if(|line| line.is_empty()).is_some() {}
+        let rows = std::iter::from_fn(|| lines.next_if(|line| line.starts_with('|')));
+        let cells = |row: &str| row.trim_matches('|').split('|').map(|cell| cell.trim().to_owned()).collect();
+        let rows: Vec<Vec<String>> = rows.skip(2).map(cells).collect();
+        assert!(!rows.is_empty(), "table {name} has no rows");
+        assert!(found.insert(name.to_owned(), rows).is_none(), "table {name} stands twice");
+    }
+    found
+}
+
+/// The first cells of each row of a table.
+fn rows<const N: usize>(name: &str) -> Vec<[String; N]> {
+    let tables = tables(&spec());
+    let table = tables.get(name).unwrap_or_else(|| panic!("there is no table {name}"));
+    table.iter().map(|row| std::array::from_fn(|index| row.get(index).cloned().unwrap_or_default())).collect()
+}
+
+/// A table's rows, each turned into something to compare.
+fn mapped<const N: usize, T>(name: &str, map: impl Fn([String; N]) -> T) -> Vec<T> {
+    rows(name).into_iter().map(map).collect()
+}
+
+fn number(text: &str) -> u64 {
+    let parsed = match text.get(..2) {
+        Some("0x") => u64::from_str_radix(&text[2..], 16),
+        Some("0o") => u64::from_str_radix(&text[2..], 8),
+        _ => text.parse(),
+    };
+    parsed.unwrap_or_else(|_| panic!("{text:?} is no number"))
+}
+
+#[test]
+fn every_table_is_known_here() {
+    let found = tables(&spec());
+    assert_eq!(found.keys().map(String::as_str).collect::<Vec<_>>(), TABLES);
+}
+
+#[test]
+fn error_classes() {
+    let words = mapped("error-classes", |[word]| word);
+    assert_eq!(words, Class::ALL.map(|(_, word)| word));
+    for (class, word) in Class::ALL {
+        assert_eq!(class.word(), word);
+    }
+}
+
+#[test]
+fn contexts() {
+    let found = mapped("contexts", |[name, context]| (name, context));
+    let code = digest::CONTEXTS.map(|(name, context)| (name.to_owned(), context.to_owned()));
+    assert_eq!(found, code);
+}
+
+#[test]
+fn kinds() {
+    let found = mapped("kinds", |[word, bits]| (word, number(&bits)));
+    assert_eq!(found, Kind::ALL.map(|(_, bits, word)| (word.to_owned(), u64::from(bits))));
+    for (kind, bits, word) in Kind::ALL {
+        assert_eq!((kind.mode_bits(), kind.word()), (bits, word));
+        assert_eq!(Kind::from_mode(bits | 0o7777).unwrap(), kind);
+    }
+}
+
+#[test]
+fn status() {
+    let found = mapped("status", |[bit, word]| (number(&bit), word));
+    assert_eq!(found, Status::ALL.map(|(bit, word)| (u64::from(bit.0), word.to_owned())));
+}
+
+#[test]
+fn limits_have_their_values() {
+    let found = mapped("limits", |[name, value]| (name, number(&value)));
+    assert_eq!(found, limits::ALL.map(|(name, value)| (name.to_owned(), value)));
+}
+
+#[test]
+fn sections() {
+    let found = mapped("sections", |[tag]| tag);
+    assert_eq!(found, section::TAGS.map(|tag| String::from_utf8_lossy(&tag.0).into_owned()));
+}
+
+#[test]
+fn columns() {
+    let found = mapped("columns", |[tag, id, name, kind]| (tag, number(&id), name, kind));
+    let code = section::COLUMNS.iter().map(|column| {
+        let tag = String::from_utf8_lossy(&column.tag.0).into_owned();
+        (tag, u64::from(column.id), column.name.to_owned(), column.kind.word().to_owned())
+    });
+    assert_eq!(found, code.collect::<Vec<_>>());
+}
+
+#[test]
+fn columns_count_what_there_is_to_count() {
+    let words = ["rows", "symlinks", "devices", "sets", "xattrs", "externals", "directories", "sparse", "users"];
+    let columns: Vec<[String; 5]> = rows("columns");
+    for [tag, _, name, kind, count] in &columns {
+        let divider = columns.iter().find(|[other, _, column, ..]| other == tag && column == count);
+        let is_known = words.contains(&count.as_str()) || count == "groups" || count == "1";
+        assert!(is_known || divider.is_some(), "{tag} {name} counts {count:?}");
+        assert_eq!(divider.is_some(), kind == "bytes", "{tag} {name}: bytes are divided by ends, and nothing else is");
+        assert!(divider.is_none_or(|[_, _, _, kind, _]| kind == "ends"), "{tag} {name} is not divided by ends");
+    }
+}
+
+/// The fields of a table of offsets: each begins where the one before ends. Gives the length of the whole.
+fn length_of_fields(name: &str) -> u64 {
+    rows(name).into_iter().fold(0, |end, [offset, size, field]: [String; 3]| {
+        assert_eq!(number(&offset), end, "{name}: {field} does not begin where the field before it ends");
+        end + number(&size)
+    })
+}
+
+#[test]
+fn headers_and_trailers_have_no_gaps() {
+    assert_eq!(length_of_fields("section-header"), 16);
+    assert_eq!(length_of_fields("stream-header"), 32);
+    assert_eq!(length_of_fields("stream-trailer"), 128);
+    assert_eq!(length_of_fields("pack-header"), 16);
+    assert_eq!(length_of_fields("chunk-header"), 40);
+    assert_eq!(length_of_fields("pack-trailer"), 64);
+}
+
+/// The bytes that a table gives for its field `magic`.
+fn magic(table: &str) -> [u8; 8] {
+    let rows: Vec<[String; 4]> = rows(table);
+    let row = rows.iter().find(|[_, _, field, _]| field == "magic").unwrap();
+    let bytes: Vec<u8> = row[3].split(' ').map(|byte| u8::from_str_radix(byte, 16).unwrap()).collect();
+    bytes.try_into().unwrap()
+}
+
+#[test]
+fn magics_differ() {
+    let magics = ["stream-header", "stream-trailer", "pack-header", "pack-trailer"].map(magic);
+    let distinct: BTreeSet<_> = magics.iter().collect();
+    assert_eq!(distinct.len(), magics.len());
+}
+
+/// The requirement ids in `text`: `A-`, a number with dots, perhaps more after hyphens.
+fn ids(text: &str) -> impl Iterator<Item = &str> {
+    let starts = text.match_indices("A-").map(|(start, _)| start);
+    let is_start = |start: &usize| !text[..*start].ends_with(|c: char| c.is_alphanumeric() || c == '-');
+    starts.filter(is_start).filter_map(|start| {
+        let rest = &text[start..];
+        let end = rest[2..].find(|c: char| !c.is_ascii_digit() && c != '.' && c != '-').map_or(rest.len(), |e| e + 2);
+        let id = rest[..end].trim_end_matches(['.', '-']);
+        (id.len() > 2).then_some(id)
+    })
+}
+
+/// The ids that the specification defines, in square brackets.
+fn defined() -> BTreeSet<String> {
+    let text = spec();
+    let mut found = BTreeSet::new();
+    for (start, _) in text.match_indices("[A-") {
+        let Some((inside, _)) = text[start + 1..].split_once(']') else { continue };
+        for id in ids(inside) {
+            assert!(found.insert(id.to_owned()), "requirement {id} is stated twice");
+        }
+    }
+    found
+}
+
+/// Where ids are cited: in the `covers:` line of vectors, and behind `Spec:` in comments of Rust files.
+fn cited() -> BTreeMap<String, BTreeSet<PathBuf>> {
+    let mut found: BTreeMap<String, BTreeSet<PathBuf>> = BTreeMap::new();
+    for path in tidy::files() {
+        let extension = path.extension().and_then(|extension| extension.to_str());
+        let mark = match extension {
+            Some("vec") => "covers:",
+            Some("rs") => "Spec: ",
+            _ => continue,
+        };
+        let bytes = fs::read(diptych_tests::root().join(&path)).unwrap();
+        let header = bytes.windows(2).position(|pair| pair == b"\n\n").filter(|_| mark == "covers:");
+        let text = String::from_utf8_lossy(&bytes[..header.unwrap_or(bytes.len())]).into_owned();
+        for line in text.lines() {
+            let comment = line.trim_start();
+            let is_citation = if mark == "covers:" { line.starts_with(mark) } else { comment.contains("//") };
+            let Some((_, citation)) = line.split_once(mark).filter(|_| is_citation) else { continue };
+            for id in ids(citation) {
+                found.entry(id.to_owned()).or_default().insert(path.clone());
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn ids_are_found_in_text() {
+    let found: Vec<_> = ids("A-5.1-2, A-6-1 to A-6-12. (A-7.2) A-4. AA-1 A-x").collect();
+    assert_eq!(found, ["A-5.1-2", "A-6-1", "A-6-12", "A-7.2", "A-4"]);
+}
+
+#[test]
+fn every_cited_requirement_exists() {
+    let defined = defined();
+    // A citation may name a section as well: then it shows none of the section's requirements in particular.
+    let is_known = |id: &str| defined.iter().any(|known| known == id || is_section_of(id, known));
+    let unknown: Vec<_> = cited().into_iter().filter(|(id, _)| !is_known(id)).collect();
+    assert!(unknown.is_empty(), "unknown requirements are cited: {unknown:#?}");
+}
+
+/// Whether `section` is where the requirement `id` (A-5.1-2) stands.
+fn is_section_of(section: &str, id: &str) -> bool {
+    id.strip_prefix(section).is_some_and(|rest| rest.starts_with(['.', '-']))
+}
+
+#[test]
+fn every_requirement_is_shown() {
+    let cited = cited();
+    let missing: Vec<_> = defined().into_iter().filter(|id| !cited.contains_key(id)).collect();
+    if EVERY_REQUIREMENT_MUST_BE_SHOWN {
+        assert!(missing.is_empty(), "no vector and no test shows {missing:?}");
+    } else if !missing.is_empty() {
+        println!("{} requirements that no vector and no test shows: {}", missing.len(), missing.join(" "));
+    }
+}
+
+#[test]
+fn requirement_ids_fit_their_section() {
+    let mut section = String::new();
+    for line in spec().lines() {
+        if let Some(heading) = line.strip_prefix("## ").or_else(|| line.strip_prefix("### ")) {
+            let number = heading.split(' ').next().unwrap_or_default();
+            section = format!("A-{}", number.trim_end_matches('.'));
+        }
+        for (start, _) in line.match_indices("[A-") {
+            let id = ids(&line[start + 1..]).next().unwrap();
+            let (of, _) = id.rsplit_once('-').unwrap();
+            assert_eq!(of, section, "{id} stands in another section");
+        }
+    }
+}
