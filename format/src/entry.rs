@@ -17,7 +17,7 @@ use crate::limits;
 pub struct Name(Box<[u8]>);
 
 impl Name {
-    /// Makes a name, or says which rule it breaks. Spec.
+    /// Makes a name, or says which rule it breaks. Spec: A-4-1.
     pub fn try_new(bytes: &[u8]) -> Result<Self> {
         validate_name(bytes)?;
         Ok(Self(bytes.into()))
@@ -40,7 +40,7 @@ impl fmt::Debug for Name {
     }
 }
 
-/// Checks the rules of a name without keeping it. Spec.
+/// Checks the rules of a name without keeping it. Spec: A-4-1.
 pub fn validate_name(bytes: &[u8]) -> Result<()> {
     if bytes.is_empty() {
         return Err(Error::corrupt("a name is empty"));
