@@ -14,7 +14,8 @@ pub fn binary() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
     BINARY.get_or_init(|| {
         let exe = env::current_exe().unwrap();
-        let profile = exe.ancestors().find(|dir| dir.file_name() != Some(OsStr::new("deps")) && dir.is_dir()).unwrap();
+        let profile =
+            exe.ancestors().find(|dir| dir.file_name() != Some(OsStr::new("deps")) && dir.is_dir()).unwrap();
         let binary = profile.join("diptych");
         let release = if profile.ends_with("release") { " --release" } else { "" };
         assert!(binary.exists(), "{} is not there: {BUILD}{release}", binary.display());

@@ -14,7 +14,8 @@ impl TestDir {
     /// Makes one; `name` is for the people who look at what a failed test left.
     pub fn new(name: &str) -> Self {
         static COUNT: AtomicU64 = AtomicU64::new(0);
-        let parent = env::var_os("DIPTYCH_TEST_DIR").map_or_else(|| crate::target().join("tmp"), PathBuf::from);
+        let parent =
+            env::var_os("DIPTYCH_TEST_DIR").map_or_else(|| crate::target().join("tmp"), PathBuf::from);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let path = parent.join(format!("{name}-{}-{number}", std::process::id()));
         fs::create_dir_all(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));

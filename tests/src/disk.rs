@@ -30,7 +30,8 @@ impl Tree {
         for (below, tree) in self.paths().into_iter().rev() {
             if !matches!(tree.what, What::HardLink(_)) {
                 // An empty path would put a slash behind the root, through which nothing but a directory is seen.
-                let place = if below.is_empty() { path.to_owned() } else { path.join(OsStr::from_bytes(&below)) };
+                let place =
+                    if below.is_empty() { path.to_owned() } else { path.join(OsStr::from_bytes(&below)) };
                 dress(tree, &place);
             }
         }
@@ -99,8 +100,9 @@ fn dress(tree: &Tree, path: &Path) {
     check("times", rustix::fs::utimensat(CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW));
     if tree.flags != 0 {
         let file = fs::File::open(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-        let had = rustix::fs::ioctl_getflags(&file).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-        let wanted = had | IFlags::from_bits_retain(tree.flags.into());
+        let had =
+            rustix::fs::ioctl_getflags(&file).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let wanted = had | IFlags::from_bits_retain(tree.flags);
         check("flags", rustix::fs::ioctl_setflags(&file, wanted));
         // Setting flags counts as no change of the content, but reading the file moved its access time only.
     }
@@ -121,7 +123,8 @@ fn read(path: &Path, here: Vec<u8>, seen: &mut BTreeMap<(u64, u64), Vec<u8>>) ->
         FileType::RegularFile => What::File(read_runs(path).unwrap_or_else(|error| fail(error))),
         FileType::Directory => {
             let listed = fs::read_dir(path).unwrap_or_else(|error| fail(error));
-            let mut names: Vec<_> = listed.map(|entry| entry.unwrap_or_else(|error| fail(error)).file_name()).collect();
+            let mut names: Vec<_> =
+                listed.map(|entry| entry.unwrap_or_else(|error| fail(error)).file_name()).collect();
             names.sort();
             let below = names.into_iter().map(|name| {
                 let name = name.as_bytes().to_vec();

@@ -47,7 +47,8 @@ impl TestMonitor {
     pub fn assert_losses(&self, paths: &[&str]) {
         let mut found: Vec<_> = self.problems().into_iter().filter(|problem| problem.is_loss).collect();
         found.dedup_by(|a, b| a.path == b.path);
-        let found_paths: Vec<_> = found.iter().map(|problem| String::from_utf8_lossy(&problem.path)).collect();
+        let found_paths: Vec<_> =
+            found.iter().map(|problem| String::from_utf8_lossy(&problem.path)).collect();
         assert_eq!(found_paths, paths, "{found:#?}");
     }
 }

@@ -50,7 +50,12 @@ pub fn python() -> Command {
 #[track_caller]
 pub fn output(command: &mut Command) -> Vec<u8> {
     let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
-    assert!(output.status.success(), "{command:?}: {}\n{}", output.status, String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{command:?}: {}\n{}",
+        output.status,
+        String::from_utf8_lossy(&output.stderr)
+    );
     output.stdout
 }
 
@@ -83,7 +88,8 @@ pub fn lsattr(dir: &Path) -> Vec<String> {
     let printed = String::from_utf8_lossy(&printed).into_owned();
     let lines = printed.lines().filter(|line| !line.is_empty() && !line.ends_with(':'));
     // "..", which lsattr lists as well, is the test's own affair.
-    let mut lines: Vec<String> = lines.filter(|line| !line.ends_with("/..")).map(without_extents_flag).collect();
+    let mut lines: Vec<String> =
+        lines.filter(|line| !line.ends_with("/..")).map(without_extents_flag).collect();
     lines.sort();
     lines
 }
@@ -109,7 +115,8 @@ pub fn mtree(dir: &Path) -> Vec<u8> {
     let keywords = "type,mode,uid,gid,size,time,link,nlink,device,sha256";
     let made = output(tool("mtree").args(["-c", "-k", keywords, "-p"]).arg(dir));
     // What it makes is laid out by folder and leaves out what most have; it can turn that into lines.
-    let mut child = tool("mtree").args(["-C", "-k", keywords]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
+    let mut child =
+        tool("mtree").args(["-C", "-k", keywords]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
     let child = child.as_mut().unwrap_or_else(|error| panic!("mtree: {error}"));
     let mut stdin = child.stdin.take().unwrap();
     let writer = std::thread::spawn(move || stdin.write_all(&made).unwrap());

@@ -283,7 +283,8 @@ impl Tree {
             }
             What::Fifo | What::Socket | What::HardLink(_) => Holds::Nothing,
         };
-        let xattr = |(name, value): (&Vec<u8>, &Vec<u8>)| Xattr { name: (**name).into(), value: (**value).into() };
+        let xattr =
+            |(name, value): (&Vec<u8>, &Vec<u8>)| Xattr { name: (**name).into(), value: (**value).into() };
         let attributes = Attributes {
             mode: kind.mode_bits() | self.mode,
             uid: self.uid,
@@ -355,7 +356,9 @@ impl Tree {
     fn is_like(&self, other: &Tree) -> bool {
         let held = match (&self.what, &other.what) {
             (What::HardLink(target), What::HardLink(other)) => return target == other,
-            (What::File(_), What::File(_)) => self.size() == other.size() && self.content() == other.content(),
+            (What::File(_), What::File(_)) => {
+                self.size() == other.size() && self.content() == other.content()
+            }
             (What::Directory(_), What::Directory(_)) => true,
             (what, other) => what == other,
         };
@@ -472,8 +475,18 @@ impl Size {
 }
 
 /// Seconds of times to try: what the field gets wrong, all within what ext4 keeps.
-const SECONDS: [i64; 10] =
-    [-2_147_483_648, -86_401, -1, 0, 1, 2_147_483_647, 2_147_483_648, 4_294_967_295, 4_294_967_296, 15_032_385_535];
+const SECONDS: [i64; 10] = [
+    -2_147_483_648,
+    -86_401,
+    -1,
+    0,
+    1,
+    2_147_483_647,
+    2_147_483_648,
+    4_294_967_295,
+    4_294_967_296,
+    15_032_385_535,
+];
 
 /// `chattr` flags that do not keep a test from clearing up: synchronous, no dump, no access time.
 const FLAGS: [u32; 3] = [0x8, 0x40, 0x80];
@@ -591,7 +604,8 @@ fn made_up_attributes(random: &mut Random, tree: &mut Tree) {
         tree.xattrs.insert(b"trusted.large".to_vec(), random.bytes(2100));
     }
     if random.once_in(8) && is_plain {
-        tree.xattrs.insert(b"system.posix_acl_access".to_vec(), acl(tree.mode, 1000 + random.below(3) as u32));
+        tree.xattrs
+            .insert(b"system.posix_acl_access".to_vec(), acl(tree.mode, 1000 + random.below(3) as u32));
     }
     if random.once_in(8) && matches!(tree.what, What::Directory(_)) {
         tree.xattrs.insert(b"system.posix_acl_default".to_vec(), acl(0o750, 7));
@@ -611,7 +625,8 @@ pub fn acl(mode: u32, user: u32) -> Vec<u8> {
     const NOBODY: u32 = u32::MAX;
     let (owner, group, other) = (mode >> 6 & 7, mode >> 3 & 7, mode & 7);
     // Owner, a user by name, group, mask, others; the mask is what a mode shows for the group.
-    let entries = [(1, owner, NOBODY), (2, 5, user), (4, 4, NOBODY), (0x10, group, NOBODY), (0x20, other, NOBODY)];
+    let entries =
+        [(1, owner, NOBODY), (2, 5, user), (4, 4, NOBODY), (0x10, group, NOBODY), (0x20, other, NOBODY)];
     let mut acl = 2u32.to_le_bytes().to_vec();
     for (tag, permissions, id) in entries {
         acl.extend_from_slice(&(tag as u16).to_le_bytes());

@@ -51,7 +51,9 @@ fn main() -> Result<()> {
         Chore::Test { quick } => test(quick),
         Chore::Soak { seconds } => soak(seconds),
         Chore::Vectors => vectors(),
-        Chore::Bench { arguments } => run::must_succeed(run::command("bash").arg("bench/compare.sh").args(arguments)),
+        Chore::Bench { arguments } => {
+            run::must_succeed(run::command("bash").arg("bench/compare.sh").args(arguments))
+        }
     }
 }
 
@@ -93,7 +95,9 @@ fn soak(seconds: u64) -> Result<()> {
     // New seeds each time, and the same ones again for who names the first.
     let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
     let seed = std::env::var("DIPTYCH_SEED").unwrap_or_else(|_| now.to_string());
-    println!("{seconds} seconds for each test; the same again: DIPTYCH_SEED={seed} cargo xtask soak {seconds}");
+    println!(
+        "{seconds} seconds for each test; the same again: DIPTYCH_SEED={seed} cargo xtask soak {seconds}"
+    );
 
     section("build");
     run::must_succeed(run::cargo(&["build", "--workspace", "--release", "--locked"]))?;

@@ -107,8 +107,12 @@ mod tests {
     fn results_are_added_up() {
         let mut counts = Counts { exited_well: true, ..Counts::default() };
         counts.add("running 3 tests");
-        counts.add("test result: ok. 3 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.01s");
-        counts.add("test result: ok. 40 passed; 0 failed; 0 ignored; 0 measured; 7 filtered out; finished in 1.50s");
+        counts.add(
+            "test result: ok. 3 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.01s",
+        );
+        counts.add(
+            "test result: ok. 40 passed; 0 failed; 0 ignored; 0 measured; 7 filtered out; finished in 1.50s",
+        );
         assert!(counts.is_clean());
         assert_eq!((counts.passed, counts.binaries), (43, 2));
         counts.add("test result: FAILED. 1 passed; 2 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.01s");

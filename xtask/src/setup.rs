@@ -39,7 +39,8 @@ pub fn install_programs() -> Result<()> {
     if packages.is_empty() {
         return Ok(());
     }
-    let install = format!("apt-get update && apt-get install --yes --no-install-recommends {}", packages.join(" "));
+    let install =
+        format!("apt-get update && apt-get install --yes --no-install-recommends {}", packages.join(" "));
     if !is_root() {
         bail!("programs that the tests need are missing; as root: {install}");
     }
@@ -81,7 +82,10 @@ fn is_installed(program: &str) -> bool {
 
 fn has_venv() -> bool {
     is_installed("python3")
-        && run::command("python3").args(["-c", "import venv, ensurepip"]).output().is_ok_and(|out| out.status.success())
+        && run::command("python3")
+            .args(["-c", "import venv, ensurepip"])
+            .output()
+            .is_ok_and(|out| out.status.success())
 }
 
 fn is_root() -> bool {

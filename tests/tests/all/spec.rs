@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use diptych_format::entry::Kind;
 use diptych_format::error::Class;
-use diptych_format::{Status, digest, limits, section};
+use diptych_format::{Status, digest, limits, manifest, pack, section, stream};
 
 use crate::tidy;
 
@@ -41,7 +41,8 @@ fn tables(text: &str) -> BTreeMap<String, Vec<Vec<String>>> {
     let mut found = BTreeMap::new();
     let mut lines = text.lines().peekable();
     while let Some(line) = lines.next() {
-        let Some(name) = line.trim().strip_prefix("<!-- table: ").and_then(|rest| rest.strip_suffix(" -->")) else {
+        let Some(name) = line.trim().strip_prefix("<!-- table: ").and_then(|rest| rest.strip_suffix(" -->"))
+        else {
             continue;
         };
         while lines.next_if(|line| line.is_empty()).is_some() {}
@@ -137,48 +138,109 @@ fn columns() {
 
 #[test]
 fn columns_count_what_there_is_to_count() {
-    let words = ["rows", "symlinks", "devices", "sets", "xattrs", "externals", "directories", "sparse", "users"];
+    let words =
+        ["rows", "symlinks", "devices", "sets", "xattrs", "externals", "directories", "sparse", "users"];
     let columns: Vec<[String; 5]> = rows("columns");
     for [tag, _, name, kind, count] in &columns {
         let divider = columns.iter().find(|[other, _, column, ..]| other == tag && column == count);
         let is_known = words.contains(&count.as_str()) || count == "groups" || count == "1";
         assert!(is_known || divider.is_some(), "{tag} {name} counts {count:?}");
-        assert_eq!(divider.is_some(), kind == "bytes", "{tag} {name}: bytes are divided by ends, and nothing else is");
-        assert!(divider.is_none_or(|[_, _, _, kind, _]| kind == "ends"), "{tag} {name} is not divided by ends");
+        assert_eq!(
+            divider.is_some(),
+            kind == "bytes",
+            "{tag} {name}: bytes are divided by ends, and nothing else is"
+        );
+        assert!(
+            divider.is_none_or(|[_, _, _, kind, _]| kind == "ends"),
+            "{tag} {name} is not divided by ends"
+        );
     }
 }
 
-/// The fields of a table of offsets: each begins where the one before ends. Gives the length of the whole.
-fn length_of_fields(name: &str) -> u64 {
-    rows(name).into_iter().fold(0, |end, [offset, size, field]: [String; 3]| {
-        assert_eq!(number(&offset), end, "{name}: {field} does not begin where the field before it ends");
-        end + number(&size)
-    })
+/// The fields of a table of offsets: offset, size, name. Each begins where the one before ends.
+fn fields(table: &str) -> Vec<(u64, u64, String)> {
+    let fields = mapped(table, |[offset, size, name]| (number(&offset), number(&size), name));
+    fields.iter().fold(0, |end, (offset, size, name)| {
+        assert_eq!(*offset, end, "{table}: {name} does not begin where the field before it ends");
+        end + size
+    });
+    fields
+}
+
+#[track_caller]
+fn assert_fields(table: &str, length: usize, code: &[(u64, u64, &str)]) {
+    let found = fields(table);
+    let (offset, size, _) = found.last().unwrap();
+    assert_eq!(offset + size, length as u64, "{table}");
+    let code: Vec<_> = code.iter().map(|(offset, size, name)| (*offset, *size, (*name).to_owned())).collect();
+    assert_eq!(found, code, "{table}");
 }
 
 #[test]
-fn headers_and_trailers_have_no_gaps() {
-    assert_eq!(length_of_fields("section-header"), 16);
-    assert_eq!(length_of_fields("stream-header"), 32);
-    assert_eq!(length_of_fields("stream-trailer"), 128);
-    assert_eq!(length_of_fields("pack-header"), 16);
-    assert_eq!(length_of_fields("chunk-header"), 40);
-    assert_eq!(length_of_fields("pack-trailer"), 64);
+fn headers_and_trailers_have_their_fields() {
+    assert_fields("stream-header", stream::HEADER_LENGTH, &stream::HEADER_FIELDS);
+    assert_fields("stream-trailer", stream::TRAILER_LENGTH, &stream::TRAILER_FIELDS);
+    assert_fields("pack-header", pack::HEADER_LENGTH, pack::HEADER_FIELDS);
+    assert_fields("chunk-header", pack::CHUNK_HEADER_LENGTH, pack::CHUNK_FIELDS);
+    assert_fields("pack-trailer", pack::TRAILER_LENGTH, pack::TRAILER_FIELDS);
 }
 
-/// The bytes that a table gives for its field `magic`.
-fn magic(table: &str) -> [u8; 8] {
+/// The header of an empty section shows each of its fields.
+#[test]
+fn the_section_header_has_its_fields() {
+    let expected = [("tag", 0, 4), ("length", 4, 4), ("rows", 8, 4), ("columns", 12, 2), ("reserved", 14, 2)];
+    let expected = expected.map(|(name, offset, size)| (offset, size, name.to_owned()));
+    assert_eq!(fields("section-header"), expected);
+    let mut bytes = Vec::new();
+    let length = section::SectionBuilder::new(section::HOLES, 0x0102_0304).finish(&mut bytes).unwrap();
+    assert_eq!(length, 16);
+    assert_eq!(bytes, *b"HOLE\x10\0\0\0\x04\x03\x02\x01\0\0\0\0");
+}
+
+/// What a table of offsets gives as the value of a field.
+fn value(table: &str, field: &str) -> String {
     let rows: Vec<[String; 4]> = rows(table);
-    let row = rows.iter().find(|[_, _, field, _]| field == "magic").unwrap();
-    let bytes: Vec<u8> = row[3].split(' ').map(|byte| u8::from_str_radix(byte, 16).unwrap()).collect();
-    bytes.try_into().unwrap()
+    rows.into_iter().find(|[_, _, name, _]| name == field).map(|[.., value]| value).unwrap()
+}
+
+fn bytes(text: &str) -> Vec<u8> {
+    text.split(' ').map(|byte| u8::from_str_radix(byte, 16).unwrap()).collect()
 }
 
 #[test]
-fn magics_differ() {
-    let magics = ["stream-header", "stream-trailer", "pack-header", "pack-trailer"].map(magic);
-    let distinct: BTreeSet<_> = magics.iter().collect();
-    assert_eq!(distinct.len(), magics.len());
+fn magics_and_versions() {
+    assert_eq!(bytes(&value("stream-header", "magic")), stream::MAGIC);
+    assert_eq!(bytes(&value("stream-trailer", "magic")), stream::END_MAGIC);
+    assert_eq!(bytes(&value("pack-header", "magic")), pack::MAGIC);
+    assert_eq!(bytes(&value("pack-trailer", "magic")), pack::END_MAGIC);
+    for table in ["stream-header", "stream-trailer"] {
+        assert_eq!(number(&value(table, "version")), u64::from(stream::VERSION));
+    }
+    for table in ["pack-header", "pack-trailer"] {
+        assert_eq!(number(&value(table, "version")), u64::from(pack::VERSION));
+    }
+}
+
+/// A list such as `1 payload, 2 metadata` in a cell.
+fn numbered(cell: &str) -> Vec<(u64, String)> {
+    let pair = |part: &str| part.split_once(' ').map(|(n, word)| (number(n), word.to_owned())).unwrap();
+    cell.split(", ").map(pair).collect()
+}
+
+#[test]
+fn what_packs_and_chunks_hold() {
+    let kinds = pack::ChunkKind::ALL.map(|(_, number, word)| (u64::from(number), word.to_owned()));
+    assert_eq!(numbered(&value("chunk-header", "kind")), kinds);
+    let holds = pack::PackHolds::ALL.map(|(_, number, word)| (u64::from(number), word.to_owned()));
+    assert_eq!(numbered(&value("pack-header", "holds")), holds);
+}
+
+#[test]
+fn manifest() {
+    let found = mapped("manifest", |[key, value]| (key, value));
+    assert_eq!(found.iter().map(|(key, _)| key.as_str()).collect::<Vec<_>>(), manifest::KEYS);
+    assert_eq!(found[0].1, format!("{:?}", manifest::FORMAT));
+    assert_eq!(number(&found[1].1), manifest::VERSION);
 }
 
 /// The requirement ids in `text`: `A-`, a number with dots, perhaps more after hyphens.
@@ -187,7 +249,9 @@ fn ids(text: &str) -> impl Iterator<Item = &str> {
     let is_start = |start: &usize| !text[..*start].ends_with(|c: char| c.is_alphanumeric() || c == '-');
     starts.filter(is_start).filter_map(|start| {
         let rest = &text[start..];
-        let end = rest[2..].find(|c: char| !c.is_ascii_digit() && c != '.' && c != '-').map_or(rest.len(), |e| e + 2);
+        let end = rest[2..]
+            .find(|c: char| !c.is_ascii_digit() && c != '.' && c != '-')
+            .map_or(rest.len(), |e| e + 2);
         let id = rest[..end].trim_end_matches(['.', '-']);
         (id.len() > 2).then_some(id)
     })
@@ -223,10 +287,30 @@ fn cited() -> BTreeMap<String, BTreeSet<PathBuf>> {
             let comment = line.trim_start();
             let is_citation = if mark == "covers:" { line.starts_with(mark) } else { comment.contains("//") };
             let Some((_, citation)) = line.split_once(mark).filter(|_| is_citation) else { continue };
-            for id in ids(citation) {
-                found.entry(id.to_owned()).or_default().insert(path.clone());
+            for id in with_ranges(citation) {
+                found.entry(id).or_default().insert(path.clone());
             }
         }
+    }
+    found
+}
+
+/// The ids in a citation; `A-6-1 to A-6-4` stands for all four.
+fn with_ranges(citation: &str) -> Vec<String> {
+    let mut found: Vec<String> = Vec::new();
+    let mut rest = citation;
+    for id in ids(citation) {
+        let (before, after) = rest.split_once(id).unwrap();
+        let range = found.last().filter(|_| before == " to ").and_then(|first| {
+            let ((section, first), (of, last)) = (first.rsplit_once('-')?, id.rsplit_once('-')?);
+            (section == of).then_some((section, first.parse::<u64>().ok()?, last.parse::<u64>().ok()?))
+        });
+        let between =
+            range.map(|(section, first, last)| (first + 1..last).map(move |n| format!("{section}-{n}")));
+        let between: Vec<String> = between.into_iter().flatten().collect();
+        found.extend(between);
+        found.push(id.to_owned());
+        rest = after;
     }
     found
 }
@@ -235,6 +319,8 @@ fn cited() -> BTreeMap<String, BTreeSet<PathBuf>> {
 fn ids_are_found_in_text() {
     let found: Vec<_> = ids("A-5.1-2, A-6-1 to A-6-12. (A-7.2) A-4. AA-1 A-x").collect();
     assert_eq!(found, ["A-5.1-2", "A-6-1", "A-6-12", "A-7.2", "A-4"]);
+    assert_eq!(with_ranges("A-6-9 to A-6-12, A-7-1."), ["A-6-9", "A-6-10", "A-6-11", "A-6-12", "A-7-1"]);
+    assert_eq!(with_ranges("A-4 to A-6"), ["A-4", "A-5", "A-6"]);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::fs;
 
 use diptych_format::Name;
-use diptych_tests::tree::{What, Size};
+use diptych_tests::tree::{Size, What};
 use diptych_tests::{Random, Run, TestDir, Tree, for_each_seed, tools, tree};
 
 #[test]
@@ -36,7 +36,10 @@ fn differences_are_seen() {
         (tree! { "f" => Tree::file("a").mtime(1, 1), "g" => Tree::file("") }, "f: "),
         (tree! { "f" => Tree::file("a").xattr("user.x", ""), "g" => Tree::file("") }, "f: "),
         (tree! { "f" => Tree::file("a") }, "g: only in the first"),
-        (tree! { "f" => Tree::file("a"), "g" => Tree::file(""), "h" => Tree::fifo() }, "h: only in the second"),
+        (
+            tree! { "f" => Tree::file("a"), "g" => Tree::file(""), "h" => Tree::fifo() },
+            "h: only in the second",
+        ),
         (tree! { "f" => Tree::file("a"), "g" => Tree::hard_link("f") }, "g: "),
     ] {
         let found = tree.differences(&changed);
@@ -76,7 +79,8 @@ fn other_tools_see_each_difference() {
         change(&mut changed);
         let copy = dir.join(number.to_string());
         changed.create(&copy);
-        let compared = std::panic::catch_unwind(|| tools::assert_tools_see_no_difference(&dir.join("original"), &copy));
+        let compared =
+            std::panic::catch_unwind(|| tools::assert_tools_see_no_difference(&dir.join("original"), &copy));
         assert!(compared.is_err(), "change {number} was not seen");
     }
 }

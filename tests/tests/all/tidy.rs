@@ -48,7 +48,9 @@ fn collect(dir: &Path, found: &mut Vec<PathBuf>) {
 /// The files whose names end in one of `extensions`, with their text.
 fn texts(extensions: &[&str]) -> Vec<(PathBuf, String)> {
     let mut found = files();
-    found.retain(|path| path.extension().is_some_and(|found| extensions.iter().any(|wanted| found == *wanted)));
+    found.retain(|path| {
+        path.extension().is_some_and(|found| extensions.iter().any(|wanted| found == *wanted))
+    });
     let text = |path: PathBuf| {
         let bytes = fs::read(root().join(&path)).unwrap();
         (path.clone(), String::from_utf8(bytes).unwrap_or_else(|_| panic!("{}: not UTF-8", path.display())))
@@ -159,7 +161,9 @@ fn nothing_is_left_behind() {
     let texts = texts(&["rs", "py", "sh", "md", "toml"]);
     let found = lines_where(&texts, |line| {
         let mut parts = line.split(|c: char| !c.is_alphanumeric());
-        calls.iter().any(|call| line.contains(call)) || line.contains(ignored) || parts.any(|part| words.contains(&part))
+        calls.iter().any(|call| line.contains(call))
+            || line.contains(ignored)
+            || parts.any(|part| words.contains(&part))
     });
     assert_none("what must not be merged", found);
 }
@@ -282,7 +286,9 @@ fn no_file_names_a_place_on_one_machine() {
     texts.extend(fs::read_to_string(root().join(".ci/run")).map(|text| (PathBuf::from(".ci/run"), text)));
     let found = lines_where(&texts, |line| {
         places.iter().any(|place| {
-            let is_absolute = |start: usize| !line[..start].ends_with(|c: char| c.is_alphanumeric() || "_.-}~*".contains(c));
+            let is_absolute = |start: usize| {
+                !line[..start].ends_with(|c: char| c.is_alphanumeric() || "_.-}~*".contains(c))
+            };
             line.match_indices(place).any(|(start, _)| is_absolute(start))
         })
     });
@@ -309,10 +315,12 @@ fn no_test_is_forgotten() {
     let in_folder = |path: PathBuf| path.strip_prefix(folder).ok().map(Path::to_owned);
     let there = files().into_iter().filter_map(in_folder).filter(|path| path.components().count() == 1);
     let there = there.filter(|path| path.extension().is_some_and(|extension| extension == "rs"));
-    let there: BTreeSet<String> = there.map(|path| path.file_stem().unwrap().to_string_lossy().into_owned()).collect();
+    let there: BTreeSet<String> =
+        there.map(|path| path.file_stem().unwrap().to_string_lossy().into_owned()).collect();
     assert_eq!(there.into_iter().filter(|name| name != "main").collect::<BTreeSet<_>>(), named);
     // A second binary would be a second link, and its files would be looked for here in vain.
-    let others = files().into_iter().filter(|path| path.starts_with("tests/tests") && !path.starts_with(folder));
+    let others =
+        files().into_iter().filter(|path| path.starts_with("tests/tests") && !path.starts_with(folder));
     let others = others.filter(|path| path.extension().is_some_and(|extension| extension == "rs"));
     assert_none("test files beside tests/tests/all", others.map(|path| path.display().to_string()).collect());
 }
