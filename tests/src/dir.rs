@@ -1,6 +1,8 @@
 //! Folders for tests, on a file system that keeps all attributes.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::{env, fs, thread};
 
@@ -48,4 +50,23 @@ impl Drop for TestDir {
             eprintln!("{}: {error}", self.0.display());
         }
     }
+}
+
+/// Whether attributes in the `trusted` namespace can be set: root in most containers cannot. Says once that tests
+/// go without, past the capture of what tests print.
+pub fn may_set_trusted_xattrs() -> bool {
+    static MAY: OnceLock<bool> = OnceLock::new();
+    *MAY.get_or_init(|| {
+        const CAP_SYS_ADMIN: u32 = 21;
+        let status = fs::read_to_string("/proc/self/status").unwrap();
+        let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:")).unwrap();
+        let may = u64::from_str_radix(effective.trim(), 16).unwrap() >> CAP_SYS_ADMIN & 1 == 1;
+        if !may {
+            let _ = writeln!(
+                std::io::stderr(),
+                "without CAP_SYS_ADMIN, made-up trees have no trusted attributes"
+            );
+        }
+        may
+    })
 }

@@ -24,6 +24,7 @@ use std::fmt::Write as _;
 use diptych_format::digest::ContentHasher;
 use diptych_format::{Attributes, Change, Digest, Entry, Holds, Hole, Kind, Name, Status, Time, Xattr};
 
+use crate::dir::may_set_trusted_xattrs;
 use crate::random::Random;
 
 /// One object and all below it.
@@ -592,16 +593,18 @@ fn made_up_attributes(random: &mut Random, tree: &mut Tree) {
     if [SECONDS[0], SECONDS[9]].contains(&tree.mtime.seconds) {
         tree.mtime.nanoseconds = 0;
     }
-    if random.once_in(4) {
-        let space = if is_plain { "user" } else { "trusted" };
+    // Files and directories alone have attributes of users.
+    let space = if is_plain { "user" } else { "trusted" };
+    let may_have_xattrs = is_plain || may_set_trusted_xattrs();
+    if random.once_in(4) && may_have_xattrs {
         for number in 0..=random.below(3) {
             let length = *random.pick(&[0, 1, 20, 300]);
             tree.xattrs.insert(format!("{space}.number{number}").into_bytes(), random.bytes(length));
         }
     }
-    if random.once_in(16) {
-        // More than a table holds itself.
-        tree.xattrs.insert(b"trusted.large".to_vec(), random.bytes(2100));
+    if random.once_in(16) && may_have_xattrs {
+        // More than a body holds itself.
+        tree.xattrs.insert(format!("{space}.large").into_bytes(), random.bytes(2100));
     }
     if random.once_in(8) && is_plain {
         tree.xattrs
