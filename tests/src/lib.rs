@@ -21,10 +21,17 @@ pub use random::{Random, for_each_seed};
 pub use tree::{Run, Tree};
 
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
-/// The workspace's folder.
+/// The workspace's folder, above that of the package whose tests run. Cargo says where that is when they are run,
+/// and what was built need not have been built there.
 pub fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
+    static ROOT: OnceLock<PathBuf> = OnceLock::new();
+    ROOT.get_or_init(|| {
+        let package =
+            std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+        Path::new(&package).parent().unwrap().to_owned()
+    })
 }
 
 /// Where cargo put what it built: the folder above the running test binary that cargo marked.

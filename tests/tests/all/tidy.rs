@@ -140,6 +140,61 @@ fn the_architecture_names_what_there_is() {
 }
 
 #[test]
+fn pure_crates_know_no_machine() {
+    const MACHINE: [&str; 7] = [
+        "std::fs",
+        "std::net",
+        "std::thread",
+        "std::process",
+        "std::env",
+        "SystemTime",
+        "std::time::Instant",
+    ];
+    let mut broken = Vec::new();
+    for (path, text) in texts(&["rs"]) {
+        let is_pure = ["format/src", "encoder/src", "decoder/src"].iter().any(|pure| path.starts_with(pure));
+        if !is_pure {
+            continue;
+        }
+        if path.ends_with("src/lib.rs") && !text.contains("#![forbid(unsafe_code)]") {
+            broken.push(format!("{}: does not forbid unsafe code", path.display()));
+        }
+        // Tests may use what they like.
+        let code = text.split("#[cfg(test)]").next().unwrap();
+        let used = MACHINE.iter().filter(|used| code.contains(**used));
+        broken.extend(used.map(|used| format!("{}: {used}", path.display())));
+    }
+    assert_none("format, encoder and decoder do no I/O, read no clock and start no thread", broken);
+}
+
+#[test]
+fn every_crate_keeps_the_lints() {
+    let mut manifests = texts(&["toml"]);
+    manifests.retain(|(path, _)| path.ends_with("Cargo.toml") && path != Path::new("Cargo.toml"));
+    manifests.retain(|(path, _)| !path.starts_with("fuzz"));
+    let without = manifests.iter().filter(|(_, text)| !text.contains("[lints]\nworkspace = true"));
+    assert_none(
+        "crates without the workspace's lints",
+        without.map(|(path, _)| path.display().to_string()).collect(),
+    );
+}
+
+#[test]
+fn scripts_can_be_run() {
+    use std::os::unix::fs::PermissionsExt;
+    let mut broken = Vec::new();
+    for path in files() {
+        let place = root().join(&path);
+        let is_script = fs::read(&place).unwrap().starts_with(b"#!/");
+        let may_run = fs::metadata(&place).unwrap().permissions().mode() & 0o100 != 0;
+        if is_script != may_run {
+            broken.push(path.display().to_string());
+        }
+    }
+    assert_none("a script can be run, and nothing else", broken);
+}
+
+#[test]
 fn every_file_says_what_it_is() {
     let mut broken = Vec::new();
     for (path, text) in texts(&["rs"]) {
