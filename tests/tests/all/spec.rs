@@ -327,14 +327,18 @@ fn ids_are_found_in_text() {
 fn every_cited_requirement_exists() {
     let defined = defined();
     // A citation may name a section as well: then it shows none of the section's requirements in particular.
-    let is_known = |id: &str| defined.iter().any(|known| known == id || is_section_of(id, known));
+    let text = spec();
+    let sections: BTreeSet<String> = text.lines().filter_map(section_of_heading).collect();
+    let is_known = |id: &str| defined.contains(id) || sections.contains(id);
     let unknown: Vec<_> = cited().into_iter().filter(|(id, _)| !is_known(id)).collect();
     assert!(unknown.is_empty(), "unknown requirements are cited: {unknown:#?}");
 }
 
-/// Whether `section` is where the requirement `id` (A-5.1-2) stands.
-fn is_section_of(section: &str, id: &str) -> bool {
-    id.strip_prefix(section).is_some_and(|rest| rest.starts_with(['.', '-']))
+/// for the heading of section 7.2.
+fn section_of_heading(line: &str) -> Option<String> {
+    let heading = line.strip_prefix("## ").or_else(|| line.strip_prefix("### "))?;
+    let number = heading.split(' ').next()?.trim_end_matches('.');
+    Some(format!("A-{number}"))
 }
 
 #[test]
@@ -352,10 +356,7 @@ fn every_requirement_is_shown() {
 fn requirement_ids_fit_their_section() {
     let mut section = String::new();
     for line in spec().lines() {
-        if let Some(heading) = line.strip_prefix("## ").or_else(|| line.strip_prefix("### ")) {
-            let number = heading.split(' ').next().unwrap_or_default();
-            section = format!("A-{}", number.trim_end_matches('.'));
-        }
+        section = section_of_heading(line).unwrap_or(section);
         for (start, _) in line.match_indices("[A-") {
             let id = ids(&line[start + 1..]).next().unwrap();
             let (of, _) = id.rsplit_once('-').unwrap();
