@@ -1,0 +1,25 @@
+//! Chunks and packs: where the bytes of both streams are kept, and how they come back as streams.
+//!
+//! This crate knows no entry and no table: it keeps chunks under their ids and puts streams together from slices
+//! of them. Reading order: [`chunk`] (bytes to stored bytes and back), [`pack`] (many chunks in one file),
+//! [`cache`], [`stream`] (a map and chunks as [`diptych_format::ReadAt`]), [`archive`] (the files of one archive).
+//!
+//! Spec: archive.md sections 10 to 12.
+
+#![forbid(unsafe_code)]
+
+pub mod archive;
+pub mod cache;
+pub mod chunk;
+pub mod counters;
+pub mod file;
+pub mod pack;
+mod segments;
+pub mod stream;
+
+pub use archive::ArchiveFiles;
+pub use chunk::{ChunkBytes, Compression, Compressor, Decompressor, Verify};
+pub use counters::Counters;
+pub use file::FileReadAt;
+pub use pack::{ChunkSource, PackReader, PackWriter};
+pub use stream::{StreamReader, StreamSlice};

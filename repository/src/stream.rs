@@ -1,0 +1,178 @@
+//! A stream as bytes that can be read at any offset: its map says which slices, a source gives the chunks.
+//!
+//! Segments are read when they are needed, chunks are decoded once and kept while there is room.
+//!
+//! Spec: archive.md section 10.3.
+
+use std::ops::Range;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use diptych_format::manifest::StreamRoot;
+use diptych_format::map::Slice;
+use diptych_format::pack::ChunkKind;
+use diptych_format::read_at::beyond_the_end;
+use diptych_format::{Digest, Error, ReadAt, Result, Stream};
+
+use crate::cache::Cache;
+use crate::chunk::{ChunkBytes, Decompressor, Verify};
+use crate::counters::Counters;
+use crate::pack::ChunkSource;
+use crate::segments::{LoadedSegment, StreamMap};
+
+/// Segments get this share of a cache, and no less than the least.
+const SEGMENT_SHARE: usize = 8;
+const SEGMENT_BYTES_MIN: usize = 4 << 20;
+/// Decompressors that are kept for the next read.
+const IDLE_MAX: usize = 16;
+
+/// What the streams of an archive share: memory, and counts.
+#[derive(Clone)]
+pub struct Caches {
+    chunks: Arc<Cache<ChunkBytes>>,
+    segments: Arc<Cache<LoadedSegment>>,
+    idle: Arc<Mutex<Vec<Decompressor>>>,
+    counters: Arc<Counters>,
+}
+
+impl Caches {
+    /// Caches of about `bytes`.
+    pub fn new(bytes: usize, counters: Arc<Counters>) -> Self {
+        let segment_bytes = (bytes / SEGMENT_SHARE).max(SEGMENT_BYTES_MIN);
+        Self {
+            chunks: Arc::new(Cache::new(bytes)),
+            segments: Arc::new(Cache::new(segment_bytes)),
+            idle: Arc::default(),
+            counters,
+        }
+    }
+
+    fn with_decompressor<T>(&self, work: impl FnOnce(&mut Decompressor) -> T) -> T {
+        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let mut decompressor = idle.unwrap_or_default();
+        let result = work(&mut decompressor);
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        if idle.len() < IDLE_MAX {
+            idle.push(decompressor);
+        }
+        result
+    }
+}
+
+/// A slice, or the part of one that was asked for, and where it stands in the stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StreamSlice {
+    /// Where it starts in the stream.
+    pub position: u64,
+    /// Which bytes of which chunk.
+    pub slice: Slice,
+}
+
+/// One of an archive's two streams.
+pub struct StreamReader {
+    source: Arc<dyn ChunkSource>,
+    kind: ChunkKind,
+    map: StreamMap,
+    caches: Caches,
+}
+
+impl StreamReader {
+    /// A stream of chunks of `kind`, payload or metadata. Reads nothing yet.
+    pub fn new(source: Arc<dyn ChunkSource>, kind: ChunkKind, root: StreamRoot, caches: &Caches) -> Self {
+        let map = StreamMap::new(root.root, root.length, caches.segments.clone());
+        Self { source, kind, map, caches: caches.clone() }
+    }
+
+    /// The slices that make up `range` of the stream, cut to it. Asked for any range it checks the root of the map.
+    pub fn slices(&self, range: Range<u64>) -> Result<Vec<StreamSlice>> {
+        let mut slices = Vec::new();
+        self.for_each_slice(range, |position, slice| {
+            slices.push(StreamSlice { position, slice });
+            Ok(())
+        })?;
+        Ok(slices)
+    }
+
+    /// A whole chunk, kept in the cache.
+    pub fn chunk(&self, id: &Digest) -> Result<Arc<ChunkBytes>> {
+        self.caches.chunks.get_or_make((self.kind, *id), || {
+            let mut bytes = self
+                .caches
+                .with_decompressor(|decompressor| self.read_chunk(id, Verify::Id, decompressor))?;
+            bytes.shrink();
+            let weight = bytes.capacity();
+            Ok((bytes, weight))
+        })
+    }
+
+    /// A whole chunk past the cache: for whoever goes through the chunks once, with a decompressor of their own.
+    pub fn read_chunk(
+        &self,
+        id: &Digest,
+        verify: Verify,
+        decompressor: &mut Decompressor,
+    ) -> Result<ChunkBytes> {
+        let bytes = self.source.read_chunk(self.kind, id, verify, decompressor)?;
+        self.caches.counters.chunk_decoded();
+        Ok(bytes)
+    }
+
+    /// The bytes of a slice in its chunk.
+    pub fn part<'a>(chunk: &'a [u8], slice: &Slice) -> Result<&'a [u8]> {
+        usize::try_from(slice.end()).ok().and_then(|end| chunk.get(slice.start as usize..end)).ok_or_else(
+            || {
+                let what = format!("a slice ends at {} of a chunk of {} bytes", slice.end(), chunk.len());
+                Error::corrupt(what)
+            },
+        )
+    }
+
+    fn for_each_slice(
+        &self,
+        range: Range<u64>,
+        mut each: impl FnMut(u64, Slice) -> Result<()>,
+    ) -> Result<()> {
+        let start = range.start;
+        if range.start > range.end || range.end > self.map.length() {
+            let length = usize::try_from(range.end.saturating_sub(start)).unwrap_or(usize::MAX);
+            return Err(self.at(start)(beyond_the_end(length, start, self.map.length())));
+        }
+        let load = |id: &Digest| {
+            self.caches.with_decompressor(|decompressor| {
+                let bytes = self.source.read_chunk(ChunkKind::Segment, id, Verify::Id, decompressor)?;
+                self.caches.counters.chunk_decoded();
+                let segment = LoadedSegment::parse(&bytes);
+                decompressor.recycle(bytes);
+                segment
+            })
+        };
+        self.map
+            .for_each(range, load, |position, slice| each(position, slice).map_err(self.at(position)))
+            .map_err(self.at(start))
+    }
+
+    fn at(&self, offset: u64) -> impl Fn(Error) -> Error {
+        let stream = if self.kind == ChunkKind::Payload { Stream::Payload } else { Stream::Metadata };
+        move |error| error.at(stream, offset)
+    }
+}
+
+impl ReadAt for StreamReader {
+    fn len(&self) -> u64 {
+        self.map.length()
+    }
+
+    fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> Result<()> {
+        if buf.is_empty() && offset <= self.len() {
+            return Ok(());
+        }
+        let range = offset..offset.saturating_add(buf.len() as u64);
+        let mut rest = buf;
+        self.for_each_slice(range, |_, slice| {
+            let chunk = self.chunk(&slice.chunk)?;
+            let (now, later) = std::mem::take(&mut rest).split_at_mut(slice.length as usize);
+            now.copy_from_slice(Self::part(&chunk, &slice)?);
+            rest = later;
+            Ok(())
+        })
+    }
+}
