@@ -340,7 +340,8 @@ COLUMNS = {
     },
     "OWNR": {
         0x01: ("UID", "int"), 0x02: ("USER_END", "ends"), 0x03: ("USERS", "bytes"), 0x04: ("GID", "int"),
-        0x05: ("GROUP_END", "ends"), 0x06: ("GROUPS", "bytes"), 0x07: ("USER_COUNT", "int"), 0x08: ("GROUP_COUNT", "int"),
+        0x05: ("GROUP_END", "ends"), 0x06: ("GROUPS", "bytes"), 0x07: ("USER_COUNT", "int"),
+        0x08: ("GROUP_COUNT", "int"),
     },
     "SEGC": {0x01: ("CHUNK_ID", "digest")},
     "SEGS": {
@@ -788,7 +789,8 @@ class Metadata(Part):
 
     def _read_header(self):
         """Section 8.1."""
-        self.must(self.source.length >= STREAM_HEADER + STREAM_TRAILER, "shorter than header and trailer [A-8.3-1]", "truncated")
+        self.must(self.source.length >= STREAM_HEADER + STREAM_TRAILER,
+                  "shorter than header and trailer [A-8.3-1]", "truncated")
         magic, version, r1, required, _, r2 = struct.unpack("<8sHHII12s", self.source.read(0, STREAM_HEADER))
         self.must(magic == STREAM_MAGIC, "magic [A-8.1-1]")
         self.must(version == 1, f"version {version} [A-8.1-2]", "unsupported")
@@ -816,7 +818,8 @@ class Metadata(Part):
         # Section 8.2: root table, link table, owner table, trailer, one right behind the other.
         links_end = self.owner_ref.start if self.owner_ref else at
         part.must(self.link_ref.start + self.link_ref.length == links_end, "the link table is not in its place (8.2)")
-        part.must(self.root_ref.start + self.root_ref.length <= self.link_ref.start, "the root table is not in its place (8.2)")
+        part.must(self.root_ref.start + self.root_ref.length <= self.link_ref.start,
+                  "the root table is not in its place (8.2)")
         if self.owner_ref:
             part.must(self.owner_ref.start + self.owner_ref.length == at, "the owner table is not in its place (8.2)")
         self._read_top()
@@ -944,7 +947,8 @@ class Metadata(Part):
             self._see(ref, table, floor)
             for path, first, count in zip(table.names, table.firsts, table.counts):
                 if first:
-                    table.must(first in found and found[first][0] == b"", f"{first!r} is not the first of its group [A-7.3-1]")
+                    table.must(first in found and found[first][0] == b"",
+                               f"{first!r} is not the first of its group [A-7.3-1]")
                     table.must(found[first][1] == count, f"paths of a group differ in COUNT at {path!r} [A-7.3-1]")
                 found[path] = (first, count)
                 sizes[first or path] += 1
@@ -990,10 +994,8 @@ class Metadata(Part):
             table.must(not table.is_root, "an empty name [A-4-2]")
             i = bisect.bisect_left(table.names, name)
             self.must(i < table.rows and table.names[i] == name, f"{path!r} is not there", "missing")
-            is_directory = table.kinds[i] == "directory"
-            for j in range(table.rows):  # [A-9-2]
-                if (table.kinds[j] == "directory") < is_directory or (j < i and (table.kinds[j] == "directory") == is_directory):
-                    payload += table.payloads[j]
+            place = [(kind == "directory", j) for j, kind in enumerate(table.kinds)]  # directories last [A-9-2]
+            payload += sum(table.payloads[j] for j in range(table.rows) if place[j] < place[i])
             entry = Entry(table, i, path, payload)
         return entry
 
@@ -1073,7 +1075,8 @@ class Segment(Part):
         map_.done()
         used = 0
         for chunk in chunks:
-            map_.must(chunk <= used < len(self.ids) or chunk < used, "chunk ids are not in order of first use [A-10.3-1]")
+            map_.must(chunk <= used < len(self.ids) or chunk < used,
+                      "chunk ids are not in order of first use [A-10.3-1]")
             used += chunk == used
         map_.must(used == len(self.ids), "a chunk id that no slice uses [A-10.3-1]")
         map_.must(all(lengths), "an empty slice [A-10.3-2]")
@@ -1201,7 +1204,9 @@ PACK_HEADER, CHUNK_HEADER, PACK_TRAILER = 16, 40, 64
 PAYLOAD, METADATA, SEGMENT, MANIFEST = 1, 2, 3, 4
 KIND_CONTEXT = {PAYLOAD: None, METADATA: CONTEXT_METADATA_CHUNK, SEGMENT: CONTEXT_SEGMENT, MANIFEST: CONTEXT_MANIFEST}
 # Assumed: METADATA_CHUNK_MAX is that of segments too. The manifest's is in section 12.
-KIND_MAX = {PAYLOAD: PAYLOAD_CHUNK_MAX, METADATA: METADATA_CHUNK_MAX, SEGMENT: METADATA_CHUNK_MAX, MANIFEST: MANIFEST_MAX}
+KIND_MAX = {
+    PAYLOAD: PAYLOAD_CHUNK_MAX, METADATA: METADATA_CHUNK_MAX, SEGMENT: METADATA_CHUNK_MAX, MANIFEST: MANIFEST_MAX,
+}
 HOLDS = {1: {PAYLOAD}, 2: {METADATA, SEGMENT, MANIFEST}, 3: {PAYLOAD, METADATA, SEGMENT, MANIFEST}}
 # Assumed: what takes more than this beyond what it decodes to is refused before it is read.
 STORED_SLACK = 65536
@@ -1227,7 +1232,8 @@ class Pack(Part):
         source = self.source
         at = source.length - PACK_TRAILER
         part = Part(self.stream, at)
-        digest, length, pack_length, version, reserved, magic = struct.unpack("<32sQQH6s8s", source.read(at, PACK_TRAILER))
+        digest, length, pack_length, version, reserved, magic = struct.unpack(
+            "<32sQQH6s8s", source.read(at, PACK_TRAILER))
         part.must(magic == PACK_END, "no magic at the end [A-11-8]", "truncated")
         part.must(pack_length == source.length, "another pack_length [A-11-8]", "truncated")
         part.must(version == 1, f"version {version} of a pack", "unsupported")
@@ -1285,7 +1291,8 @@ class Pack(Part):
                 return decoder.decompress(data, max_output_size=raw_length, allow_extra_data=False)
             decoder = zstandard.ZstdDecompressor(max_window_size=WINDOW_MAX).decompressobj()
             for at in range(0, len(data), 16):  # little by little: what should be nothing may be much
-                part.must(not decoder.eof and not decoder.decompress(data[at:at + 16]), "the frame is not of raw_length [A-11-2]")
+                part.must(not decoder.eof and not decoder.decompress(data[at:at + 16]),
+                          "the frame is not of raw_length [A-11-2]")
             part.must(decoder.eof and not decoder.unused_data, "bytes behind the frame [A-11-3]")
             return b""
         except zstandard.ZstdError as error:
@@ -1330,7 +1337,8 @@ def parse_manifest(part, data):
         found = json.loads(data.decode("utf-8"), object_pairs_hook=pairs, parse_constant=no_constant)
     except (ValueError, RecursionError):
         part.fail("corrupt", "the manifest is no JSON [A-12-2]")
-    part.must(isinstance(found, dict) and found.get("format") == "diptych-archive", "the manifest is of no archive [A-12-2]")
+    part.must(isinstance(found, dict) and found.get("format") == "diptych-archive",
+              "the manifest is of no archive [A-12-2]")
     part.must(number(found.get("version")), "no version [A-12-2]")
     part.must(found["version"] == 1, f"version {found['version']} of the manifest [A-12-2]", "unsupported")
     part.must(isinstance(found.get("complete"), bool), "complete [A-12-2]")
@@ -1481,7 +1489,8 @@ def command_list(arguments, out):
         else:
             what = found.get("size", "{major},{minor}".format(**found) if "major" in found else "-")
             arrow = " -> " + found["target"] if "target" in found else ""
-            line = f"{found['kind']:12} {found['mode']} {found['uid']}:{found['gid']} {what:>12} {found['mtime']} /{found['path']}{arrow}"
+            head = f"{found['kind']:12} {found['mode']} {found['uid']}:{found['gid']} {what:>12} {found['mtime']}"
+            line = f"{head} /{found['path']}{arrow}"
             out.write(plain(line).encode("utf-8", "replace") + b"\n")
 
 
@@ -1530,8 +1539,9 @@ def main(argv=None):
     parser = argparse.ArgumentParser(description="A strict reader of Diptych archives.")
     commands = parser.add_subparsers(dest="command", required=True)
     for name, run, words in (("list", command_list, ["archive"]), ("cat", command_cat, ["archive", "path"]),
-                             ("verify", command_verify, ["archive"]), ("verify-stream", command_verify_stream, ["file"]),
-                             ("segment", command_segment, ["file"]), ("pack", command_pack, ["file"])):
+                             ("verify", command_verify, ["archive"]),
+                             ("verify-stream", command_verify_stream, ["file"]), ("segment", command_segment, ["file"]),
+                             ("pack", command_pack, ["file"])):
         command = commands.add_parser(name)
         command.set_defaults(run=run)
         for word in words:

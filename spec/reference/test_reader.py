@@ -185,7 +185,8 @@ class Stream:
             values[i] = (self.add(part), len(part), digest_of(part, r.CONTEXT_VALUES))
         for i, (_, node) in enumerate(rows):
             if node.holes:
-                part = section("HOLE", len(node.holes), START=[a for a, _ in node.holes], LENGTH=[n for _, n in node.holes])
+                starts, lengths = [a for a, _ in node.holes], [n for _, n in node.holes]
+                part = section("HOLE", len(lengths), START=starts, LENGTH=lengths)
                 holes[i] = (self.add(part), len(part))
         at = len(self.out)
         names, nodes = [name for name, _ in rows], [node for _, node in rows]
@@ -284,10 +285,12 @@ def pack(holds, chunks, codec=1):
         body = struct.pack("<B3sI", codec, b"", len(data)) + stored
         out += struct.pack("<32sIBBH", id_, len(body), kind, 0, 0) + body
         lengths.append(len(body))
-    directory = section("PDIR", len(chunks), CHUNK_ID=list(chunks), KIND=[k for k, _ in chunks.values()], STORED_LENGTH=lengths)
+    kinds = [kind for kind, _ in chunks.values()]
+    directory = section("PDIR", len(chunks), CHUNK_ID=list(chunks), KIND=kinds, STORED_LENGTH=lengths)
     out += directory
     length = len(out) + 64
-    return bytes(out) + struct.pack("<32sQQH6s8s", digest_of(directory, r.CONTEXT_PACK_DIRECTORY), len(directory), length, 1, b"", r.PACK_END)
+    digest = digest_of(directory, r.CONTEXT_PACK_DIRECTORY)
+    return bytes(out) + struct.pack("<32sQQH6s8s", digest, len(directory), length, 1, b"", r.PACK_END)
 
 
 def metadata_chunks(stream):
@@ -336,7 +339,8 @@ def rich_tree():
     root = directory(
         empty=directory(),
         sub=directory(
-            one=Node("file", **hard), socket=Node("socket"), deep=directory(two=Node("file", **hard), fifo=Node("fifo", 0o600))),
+            one=Node("file", **hard), socket=Node("socket"),
+            deep=directory(two=Node("file", **hard), fifo=Node("fifo", 0o600))),
         plain=Node("file", data=b"hello", uid=1000, gid=70000, flags=0x10, project=7, mtime=(-5, 500000000)),
         nothing=Node("file"),
         sparse=Node("file", data=big, holes=[(100, 40 << 20)]),
@@ -438,7 +442,8 @@ class Good(Case):
         self.assertEqual((code, err), (0, ""))
         found = [json.loads(line) for line in out.splitlines()]
         self.assertEqual([one["path"] for one in found], [
-            "", "acl", "bad\ufffd", "disk", "far", "farther", "hole", "link", "nothing", "plain", "sparse", "tty", "empty",
+            "", "acl", "bad\ufffd", "disk", "far", "farther", "hole", "link", "nothing", "plain", "sparse",
+            "tty", "empty",
             "sub", "sub/one", "sub/socket", "sub/deep", "sub/deep/fifo", "sub/deep/two"])
         by = {one["path"]: one for one in found}
         self.assertEqual(by["plain"], {
@@ -527,7 +532,8 @@ class Good(Case):
         self.assertEqual(r.Content(len(data), [(0, len(data))], None, 0).digest(), plain)
         leaf = digest_of(bytes(16777216))
         two = digest_of(leaf * 2, r.CONTEXT_NODE)
-        value = digest_of(digest_of(two * 2, r.CONTEXT_NODE) + digest_of(leaf + digest_of(bytes(3)), r.CONTEXT_NODE), r.CONTEXT_NODE)
+        four, rest = digest_of(two * 2, r.CONTEXT_NODE), digest_of(leaf + digest_of(bytes(3)), r.CONTEXT_NODE)
+        value = digest_of(four + rest, r.CONTEXT_NODE)
         self.assertEqual(plain, digest_of(struct.pack("<Q", len(data)) + value, r.CONTEXT_LONG))
 
     def test_status(self):
@@ -637,7 +643,8 @@ class Bad(Case):
         self.stream_fails("corrupt", "A-7.3-3", Stream(tree).out)
 
     def test_names_and_holes(self):
-        for name, word in ((b"", "corrupt"), (b".", "corrupt"), (b"..", "corrupt"), (b"a/b", "corrupt"), (b"a\0", "corrupt"), (b"x" * 1025, "limit")):
+        for name, word in ((b"", "corrupt"), (b".", "corrupt"), (b"..", "corrupt"),
+                           (b"a/b", "corrupt"), (b"a\0", "corrupt"), (b"x" * 1025, "limit")):
             self.stream_fails(word, "A-4-", Stream(Node("directory", children={name: Node("fifo")})).out)
         for holes in ([(0, 10), (10, 5)], [(5, 5), (0, 2)]):
             self.stream_fails("corrupt", "A-5.6-1", Stream(directory(f=Node("file", data=bytes(99), holes=holes))).out)
@@ -670,7 +677,8 @@ class Bad(Case):
             names = [b"a", b"b"]
             body = section("DIRB", 2, NAME_END=[1, 2], NAMES=b"ab", DIGEST=[below[2]] * 2, SET_MODE=[0o40755])
             at = len(out)
-            body_and_tail = body + section("DIRT", 2, DISTANCE=[at - below[0]] * 2, LENGTH=[below[1]] * 2, ENTRIES=[below[3]] * 2)
+            tail = section("DIRT", 2, DISTANCE=[at - below[0]] * 2, LENGTH=[below[1]] * 2, ENTRIES=[below[3]] * 2)
+            body_and_tail = body + tail
             out.extend(body_and_tail)
             return at, len(body_and_tail), digest_of(body, r.CONTEXT_BODY), 2 + 2 * below[3]
 
@@ -684,7 +692,8 @@ class Bad(Case):
         root = body + section("DIRT", 1, DISTANCE=[at - below[0]], LENGTH=[below[1]], ENTRIES=[below[3]])
         link = section("LNKB", 0) + section("LNKT", 0)
         out += root + link
-        tree = digest_of(digest_of(body, r.CONTEXT_BODY) + digest_of(section("LNKB", 0), r.CONTEXT_BODY), r.CONTEXT_TREE)
+        bodies = [digest_of(one, r.CONTEXT_BODY) for one in (body, section("LNKB", 0))]
+        tree = digest_of(b"".join(bodies), r.CONTEXT_TREE)
         out += struct.pack("<6Q32s3QHH12s8s", len(root + link), len(root), len(link), len(link), 0, 0, tree,
                            below[3] + 1, 0, len(out) + 128, 1, 0, b"", r.STREAM_END)
         self.stream_fails("corrupt", "8.2", out)
@@ -731,7 +740,8 @@ class Bad(Case):
             self.write(build(stream, change=change))
             self.fails(word, what, "verify", self.base)
         part = r.Part("t", 0)
-        for data in (b"", b"[" * 900000, b"\xff", b"1" * 9999, b'{"a":1,"a":2}', b'{"a":NaN}', b"\xef\xbb\xbf{}", b'"\\ud800"'):
+        for data in (b"", b"[" * 900000, b"\xff", b"1" * 9999, b'{"a":1,"a":2}', b'{"a":NaN}',
+                     b"\xef\xbb\xbf{}", b'"\\ud800"'):
             with self.assertRaises(Fault):
                 r.parse_manifest(part, data)
 
