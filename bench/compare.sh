@@ -85,7 +85,7 @@ for round in $(seq 0 "$rounds"); do
   measure "create, not compressed" "tar cf" "$tar_all -C \"\$TREE\" -cf \"\$WORK/a.tar\" . || { $tar_may_miss; }"
   clear plain
   measure "create, not compressed" "diptych create --compression none" \
-    "\"\$DIPTYCH\" create -q --compression none \"\$WORK/plain\" \"\$TREE\" || { $diptych_may_miss; }"
+    "\"\$DIPTYCH\" create -q --no-ignore-files --compression none \"\$WORK/plain\" \"\$TREE\" || { $diptych_may_miss; }"
 
   copy
   measure extract "zstd -dc \\| tar x" "zstd -dcq \"\$WORK/a.tar.zst\" | $tar_all -C \"\$WORK/copy\" -xpf -"
@@ -97,8 +97,8 @@ for round in $(seq 0 "$rounds"); do
   measure "extract, not compressed" "diptych extract" "\"\$DIPTYCH\" extract -q \"\$WORK/plain\" \"\$WORK/copy\""
   clear copy
 
-  measure list "tar t" "tar -tvf \"\$WORK/a.tar.zst\""
-  measure list "diptych list" "\"\$DIPTYCH\" list \"\$WORK/packed\""
+  measure list "tar tv" "tar -tvf \"\$WORK/a.tar.zst\""
+  measure list "diptych list --long" "\"\$DIPTYCH\" list \"\$WORK/packed\""
 done
 
 python3 - "$results" "$work" "$tree" <<'PYTHON'
