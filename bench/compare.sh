@@ -80,7 +80,7 @@ for round in $(seq 0 "$rounds"); do
   measure create "tar c \\| zstd -1 -T2" \
     "{ $tar_all -C \"\$TREE\" -cf - . || { $tar_may_miss; }; } | zstd -1 -T2 -q -o \"\$WORK/a.tar.zst\""
   clear packed
-  measure create "diptych create" "\"\$DIPTYCH\" create -q \"\$WORK/packed\" \"\$TREE\" || { $diptych_may_miss; }"
+  measure create "diptych create" "\"\$DIPTYCH\" create -q --no-ignore-files \"\$WORK/packed\" \"\$TREE\" || { $diptych_may_miss; }"
   clear a.tar
   measure "create, not compressed" "tar cf" "$tar_all -C \"\$TREE\" -cf \"\$WORK/a.tar\" . || { $tar_may_miss; }"
   clear plain
@@ -98,7 +98,7 @@ for round in $(seq 0 "$rounds"); do
   clear copy
 
   measure list "tar tv" "tar -tvf \"\$WORK/a.tar.zst\""
-  measure list "diptych list --long" "\"\$DIPTYCH\" list \"\$WORK/packed\""
+  measure list "diptych list --long" "\"\$DIPTYCH\" list --long \"\$WORK/packed\""
 done
 
 python3 - "$results" "$work" "$tree" <<'PYTHON'
