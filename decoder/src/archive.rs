@@ -10,15 +10,16 @@ use diptych_format::stream::{HEADER_LENGTH, TRAILER_LENGTH, Trailer, tree_id, va
 use diptych_format::table::{
     Below, DirectoryTable, IndexTable, LinkTable, Owners, TableKind, body_digest, decode_owners, kind_of,
 };
-use diptych_format::{ReadAt, limits};
+use diptych_format::{Digest, ReadAt};
 
 use crate::content::ContentMap;
+use crate::finder::Finder;
 use crate::found::Found;
 use crate::links::Links;
 use crate::pieces::{Floor, Piece, Pieces};
 use crate::row::{Row, below_of, no_content, payload_start_of};
 use crate::source::{Source, at, moved};
-use crate::walk::{Visitor, Walk};
+use crate::walk::{Plain, Visitor, Walk};
 
 /// An archive whose metadata stream can be read. A clone is the same archive.
 #[derive(Clone)]
@@ -84,28 +85,20 @@ impl Archive {
         self.found(&table, 0, &self.root_piece())
     }
 
+    /// The root directory without extended attributes that stand in a value table.
+    pub(crate) fn bare_root(&self) -> Result<Found> {
+        let table = DirectoryTable::view(&self.0.root).map_err(moved(self.0.root_position))?;
+        let below = self.root_top()?.below;
+        let entry = table.entry(0, Vec::new(), None).map_err(at(self.0.root_position))?;
+        Ok(Found { entry, payload_start: 0, payload_length: below.payload_length, below: Some(below) })
+    }
+
     /// The entry at `path`, names joined by `/`; the root for the empty path. Reads the tables along the path.
     pub fn lookup(&self, path: &[u8]) -> Result<Option<Found>> {
         if path.is_empty() {
             return self.root().map(Some);
         }
-        if path.len() > limits::PATH_LENGTH_MAX {
-            return Ok(None);
-        }
-        let mut buffer = Vec::new();
-        let mut top = self.root_top()?;
-        let mut names = path.split(|byte| *byte == b'/').peekable();
-        while let Some(name) = names.next() {
-            let Some(piece) = self.piece_for(top, name, &mut buffer)? else { return Ok(None) };
-            let table = piece.check_directory(&buffer)?;
-            let Some(row) = table.find(name) else { return Ok(None) };
-            if names.peek().is_none() {
-                return self.found(&table, row, &piece).map(Some);
-            }
-            let Some(below) = below_of(&table, row, &piece)? else { return Ok(None) };
-            top = Piece::top(below, payload_start_of(&table, row, &piece));
-        }
-        Ok(None)
+        Finder::new(self).find(path, |table, row, piece| self.found(table, row, piece))
     }
 
     /// The entries of a directory, by name; none for what is no directory. For large trees, [`Archive::walk`].
@@ -145,7 +138,7 @@ impl Archive {
     /// Goes through `from` and all below it in archive order, which is that of the payload stream; `path` is that
     /// of `from`. Reads each table once.
     pub fn walk(&self, from: &Found, path: &[u8], visitor: &mut dyn Visitor) -> Result<()> {
-        Walk::new(self, path, visitor, &mut ()).run(from)
+        Walk::new(self, path, &mut Plain(visitor)).run(from)
     }
 
     /// The link table.
@@ -200,7 +193,7 @@ impl Archive {
         Ok(Piece::top(below, 0))
     }
 
-    fn found(&self, table: &DirectoryTable<'_>, row: usize, piece: &Piece) -> Result<Found> {
+    pub(crate) fn found(&self, table: &DirectoryTable<'_>, row: usize, piece: &Piece) -> Result<Found> {
         let below = below_of(table, row, piece)?;
         let start = payload_start_of(table, row, piece);
         Row::of_table(self, (table, row), piece.below.position, below.as_ref(), start).found()
@@ -226,7 +219,7 @@ impl Archive {
 }
 
 /// The digest of the root table's body. Spec: A-8.2-1, A-8.3-2, A-8.3-3.
-fn check_root(bytes: &[u8], trailer: &Trailer) -> Result<diptych_format::Digest> {
+fn check_root(bytes: &[u8], trailer: &Trailer) -> Result<Digest> {
     let table = DirectoryTable::parse(bytes)?;
     if table.rows() != 1 || !table.name(0).is_empty() || !table.is_directory(0) {
         return Err(not_a_root());

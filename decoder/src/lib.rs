@@ -16,18 +16,23 @@
 
 pub mod archive;
 pub mod content;
+pub mod diff;
+mod finder;
 pub mod found;
 pub mod links;
 mod pieces;
 pub mod row;
 mod source;
+pub mod verify;
 mod walk;
 
 pub use archive::Archive;
 pub use content::{ContentMap, Part};
+pub use diff::{Aspect, Change, Difference, DifferenceSink, diff};
 pub use found::Found;
 pub use links::{Link, LinkVisitor, Links};
 pub use row::Row;
+pub use verify::{VerifyEvent, VerifyReport, VerifyStats, verify, verify_content};
 pub use walk::{Descend, Visitor};
 
 pub use diptych_format::table::Owners;

@@ -6,7 +6,7 @@ use diptych_format::error::Result;
 use diptych_format::table::{LinkTable, TableKind, kind_of};
 
 use crate::archive::Archive;
-use crate::pieces::{Floor, Piece, Pieces, Watch};
+use crate::pieces::{Floor, Pieces, Watch};
 use crate::source::moved;
 
 /// What the link table says of a path.
@@ -71,7 +71,7 @@ impl Links {
 
     pub(crate) fn for_each_piece(
         &self,
-        watch: &mut impl WatchLinks,
+        watch: &mut impl Watch,
         visit: &mut dyn FnMut(&LinkTable<'_>) -> Result<()>,
     ) -> Result<()> {
         let (_, top) = self.archive.links_top();
@@ -79,24 +79,14 @@ impl Links {
         let (mut floor, mut buffer) = (Floor::default(), Vec::new());
         while let Some(piece) = pieces.next_piece(self.archive.source(), &mut floor, watch, &mut buffer)? {
             let table = piece.check_links(&buffer)?;
-            watch.links(&piece, &table)?;
+            watch.links(&piece, &table);
             visit(&table)?;
             floor.pass(&piece.below);
-            watch.passed(&piece)?;
+            watch.passed(&piece);
         }
         Ok(())
     }
 }
-
-/// What those who look on while the link table is read are told besides.
-pub(crate) trait WatchLinks: Watch {
-    /// A link table was read and found right.
-    fn links(&mut self, _: &Piece, _: &LinkTable<'_>) -> Result<()> {
-        Ok(())
-    }
-}
-
-impl WatchLinks for () {}
 
 fn find_in(table: &LinkTable<'_>, path: &[u8]) -> Option<Link> {
     let row = table.find(path)?;

@@ -8,25 +8,27 @@ use diptych_format::table::{Below, DirectoryTable, IndexTable, LinkTable, TableK
 
 use crate::source::{Source, moved};
 
-/// What those who look on while tables are read are told. What they refuse counts as a fault of the table.
+/// What those who look on while tables are read are told.
 pub(crate) trait Watch {
     /// An index table was read and found right.
-    fn index(&mut self, _: &Piece, _: &IndexTable<'_>) -> Result<()> {
-        Ok(())
-    }
+    fn index(&mut self, _: &Piece, _: &IndexTable<'_>) {}
 
     /// A directory table was read and found right.
-    fn directory(&mut self, _: &Piece, _: &DirectoryTable<'_>) -> Result<()> {
-        Ok(())
-    }
+    fn directory(&mut self, _: &Piece, _: &DirectoryTable<'_>) {}
+
+    /// A link table was read and found right.
+    fn links(&mut self, _: &Piece, _: &LinkTable<'_>) {}
 
     /// A table that was read, and all below it, has been dealt with.
-    fn passed(&mut self, _: &Piece) -> Result<()> {
-        Ok(())
-    }
+    fn passed(&mut self, _: &Piece) {}
 
     /// A table was passed over, with all below it.
     fn skipped(&mut self, _: &Below) {}
+
+    /// Time to tell what was found amiss, in the directory at `path`.
+    fn settle(&mut self, _path: &[u8]) -> Result<()> {
+        Ok(())
+    }
 }
 
 /// Nobody looks on.
@@ -148,6 +150,12 @@ impl Piece {
         check().map_err(moved(self.below.position))
     }
 
+    /// Whether `name` belongs here, if it is in the directory at all.
+    pub(crate) fn covers(&self, name: &[u8]) -> bool {
+        self.first.as_deref().is_none_or(|first| first <= name)
+            && self.before.as_deref().is_none_or(|before| name < before)
+    }
+
     fn check_body(&self, body: &[u8]) -> Result<()> {
         if body_digest(body) != self.below.digest {
             return Err(Error::corrupt("a table has another digest than the row that leads to it says"));
@@ -215,7 +223,7 @@ impl Pieces {
                 self.next = Some(index.piece.of_index(&table, row, payload_start)?);
             } else if let Some(index) = self.open.pop() {
                 floor.pass(&index.piece.below);
-                watch.passed(&index.piece)?;
+                watch.passed(&index.piece);
             }
         }
         Ok(self.next.as_ref())
@@ -243,7 +251,7 @@ impl Pieces {
             if is_index {
                 let table = piece.check_index(buffer)?;
                 hint_pieces(source, &piece, &table);
-                watch.index(&piece, &table)?;
+                watch.index(&piece, &table);
             }
             Ok(is_index)
         });

@@ -70,11 +70,33 @@ struct Frame {
     path_length: usize,
 }
 
+/// A visitor of whom no one but the walk knows, and who does not look on.
+pub(crate) struct Plain<'v>(pub(crate) &'v mut dyn Visitor);
+
+impl Visitor for Plain<'_> {
+    fn enter(&mut self, path: &[u8], row: &Row<'_>) -> Result<Descend> {
+        self.0.enter(path, row)
+    }
+
+    fn entry(&mut self, path: &[u8], row: &Row<'_>) -> Result<()> {
+        self.0.entry(path, row)
+    }
+
+    fn leave(&mut self, path: &[u8], row: &Row<'_>) -> Result<()> {
+        self.0.leave(path, row)
+    }
+
+    fn damaged(&mut self, path: &[u8], error: Error) -> Result<()> {
+        self.0.damaged(path, error)
+    }
+}
+
+impl Watch for Plain<'_> {}
+
 /// A walk under way.
-pub(crate) struct Walk<'w, W: Watch> {
+pub(crate) struct Walk<'w, V: Visitor + Watch> {
     archive: &'w Archive,
-    visitor: &'w mut dyn Visitor,
-    watch: &'w mut W,
+    visitor: &'w mut V,
     path: Vec<u8>,
     depth_above: usize,
     frames: Vec<Frame>,
@@ -84,18 +106,12 @@ pub(crate) struct Walk<'w, W: Watch> {
     floor: Floor,
 }
 
-impl<'w, W: Watch> Walk<'w, W> {
-    pub(crate) fn new(
-        archive: &'w Archive,
-        path: &[u8],
-        visitor: &'w mut dyn Visitor,
-        watch: &'w mut W,
-    ) -> Self {
+impl<'w, V: Visitor + Watch> Walk<'w, V> {
+    pub(crate) fn new(archive: &'w Archive, path: &[u8], visitor: &'w mut V) -> Self {
         let names = path.split(|byte| *byte == b'/').count();
         Self {
             archive,
             visitor,
-            watch,
             path: path.to_vec(),
             depth_above: if path.is_empty() { 0 } else { names },
             frames: Vec::new(),
@@ -152,7 +168,7 @@ impl<'w, W: Watch> Walk<'w, W> {
         match descend {
             Descend::Skip => {
                 self.floor.pass(&child.below);
-                self.watch.skipped(&child.below);
+                self.visitor.skipped(&child.below);
                 Ok(())
             }
             Descend::Enter => {
@@ -168,7 +184,7 @@ impl<'w, W: Watch> Walk<'w, W> {
         let depth = self.depth_above + self.frames.len();
         if depth > limits::DEPTH_MAX || self.path.len() > limits::PATH_LENGTH_MAX {
             self.floor.pass(&below);
-            self.watch.skipped(&below);
+            self.visitor.skipped(&below);
             let error = match depth > limits::DEPTH_MAX {
                 true => Error::limit("path depth", depth as u64, limits::DEPTH_MAX as u64),
                 false => too_long(&self.path),
@@ -194,7 +210,8 @@ impl<'w, W: Watch> Walk<'w, W> {
         frame.next = frame.base;
         if let Some(piece) = frame.piece.take() {
             self.floor.pass(&piece.below);
-            self.note(|watch| watch.passed(&piece))?;
+            self.visitor.passed(&piece);
+            self.visitor.settle(&self.path)?;
         }
         Ok(())
     }
@@ -203,7 +220,8 @@ impl<'w, W: Watch> Walk<'w, W> {
     fn next_piece(&mut self) -> Result<()> {
         let Some(frame) = self.frames.last_mut() else { return Ok(()) };
         let source = self.archive.source();
-        let next = frame.pieces.next_piece(source, &mut self.floor, self.watch, &mut frame.bytes);
+        let next = frame.pieces.next_piece(source, &mut self.floor, self.visitor, &mut frame.bytes);
+        self.visitor.settle(&self.path)?;
         let piece = match next {
             Ok(Some(piece)) => piece,
             Ok(None) => {
@@ -228,7 +246,6 @@ impl<'w, W: Watch> Walk<'w, W> {
         let base = self.children.len();
         let checked = piece.check_directory(bytes).and_then(|table| {
             collect_children(&table, piece, &mut self.children)?;
-            self.watch.directory(piece, &table)?;
             Ok(table)
         });
         let table = match checked {
@@ -236,11 +253,13 @@ impl<'w, W: Watch> Walk<'w, W> {
             Err(error) => {
                 self.children.truncate(base);
                 self.floor.pass(&piece.below);
-                self.watch.skipped(&piece.below);
+                self.visitor.skipped(&piece.below);
                 self.visitor.damaged(&self.path, error)?;
                 return Ok(false);
             }
         };
+        self.visitor.directory(piece, &table);
+        self.visitor.settle(&self.path)?;
         self.announce(base);
         let (position, path_length) = (piece.below.position, self.path.len());
         let mut payload_start = piece.payload_start;
@@ -274,14 +293,6 @@ impl<'w, W: Watch> Walk<'w, W> {
                 push_range(&mut self.ranges, &child.below);
             }
             self.archive.source().hint(&self.ranges);
-        }
-    }
-
-    /// Tells whoever looks on; what they refuse is damage of the present directory.
-    fn note(&mut self, tell: impl FnOnce(&mut W) -> Result<()>) -> Result<()> {
-        match tell(self.watch) {
-            Ok(()) => Ok(()),
-            Err(error) => self.visitor.damaged(&self.path, error),
         }
     }
 }

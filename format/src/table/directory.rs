@@ -723,7 +723,22 @@ impl<'a> DirectoryTable<'a> {
 
     /// Where the value table of `row` stands, if its extended attributes are not in the body, and its digest.
     pub fn external(&self, row: usize) -> Option<(Reference, Digest)> {
-        let index = self.sets.external_set.search(self.set.get(row))?;
+        self.external_of_set(self.set_of(row))
+    }
+
+    /// Number of attribute sets.
+    pub fn sets(&self) -> usize {
+        self.sets.count
+    }
+
+    /// The attributes of a set as they stand in the body: without those of a value table.
+    pub fn attributes_of_set(&self, set: usize) -> Result<Attributes> {
+        self.sets.get(set)
+    }
+
+    /// Where the value table of a set stands, if it has one, and its digest.
+    pub fn external_of_set(&self, set: usize) -> Option<(Reference, Digest)> {
+        let index = self.sets.external_set.search(set as u64)?;
         let (distance, length) =
             (self.sets.external_distance.get(index), self.sets.external_length.get(index));
         Some((Reference { distance, length }, self.sets.external_digest.get(index)))
