@@ -2,8 +2,7 @@
 //!
 //! Pure: values and bytes go in and come out in order; whoever owns threads and files calls it. [`tree`] writes
 //! the metadata stream, table after table, in memory for the open path alone; [`payload`] decides for each content
-//! which chunk it goes into, or that it is there already; [`cut`] finds the cuts of large contents; [`map`] turns
-//! what was decided into stream maps.
+//! which chunk it goes into, or that it is there already; [`cut`] finds the cuts of large contents.
 //!
 //! Nothing here knows of packs, of compression or of a file system, and nothing here reads an archive.
 

@@ -114,6 +114,16 @@ impl Payload {
         true
     }
 
+    /// Forgets an inode all of whose names have come.
+    pub fn forget_link(&mut self, key: LinkKey) {
+        self.linked.remove(&key);
+    }
+
+    /// Counts a content of `length` bytes of payload whose chunks nobody wants.
+    pub fn skip(&mut self, length: u64) {
+        self.length = self.length.saturating_add(length);
+    }
+
     /// The stream's length so far: where the next content begins.
     pub fn mark(&self) -> Mark {
         Mark { length: self.length }

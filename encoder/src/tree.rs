@@ -262,7 +262,7 @@ impl TreeEncoder {
         let mut rule = CutRule::new(0);
         let mut rows: Vec<LinkRow> = Vec::new();
         for row in link_rows(std::mem::take(&mut self.links)) {
-            if rule.cuts_before(&row.path) {
+            if rule.cuts_before_with(&row.path, row.first.len()) {
                 self.write_link_piece(&std::mem::take(&mut rows), &mut pieces)?;
             }
             rows.push(row);

@@ -28,8 +28,8 @@ pub const PIECE_ROWS_MIN: usize = 512;
 pub const PIECE_ROWS_MAX: usize = 4096;
 /// Most bytes of names in a piece.
 pub const PIECE_NAMES_MAX: usize = 1 << 20;
-/// Deepest nesting of index tables: 512 rows at least on each of 6 levels are more than 2^53 names.
-pub const INDEX_LEVEL_MAX: u64 = 6;
+/// Deepest nesting of index tables: 512 rows at least on each level, and on one of names, are more than 2^53 names.
+pub const INDEX_LEVEL_MAX: u64 = 5;
 /// Longest table in bytes: 4096 rows with every field at its longest stay below it.
 pub const TABLE_LENGTH_MAX: u64 = 32 << 20;
 /// Most names in the owner table, users and groups each.
@@ -45,7 +45,7 @@ pub const SEGMENT_ROWS_MAX: usize = 4096;
 /// Deepest nesting of segments.
 pub const SEGMENT_LEVEL_MAX: u64 = 6;
 /// Most chunks of one pack file.
-pub const PACK_CHUNKS_MAX: u64 = 1 << 27;
+pub const PACK_CHUNKS_MAX: u64 = 1 << 26;
 /// The `chattr` flags that can be set again: what the file system alone decides (extents, encryption, verity
 /// and the like) is left out, so that a copy on another file system can be equal.
 pub const FLAGS_MASK: u32 = 0x6283_C4FF;

@@ -6,7 +6,7 @@
 //!
 //! Spec: archive.md section 10.3.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use crate::digest::{CONTEXT_SEGMENT, Digest};
 use crate::error::{Error, Result, Stream};
@@ -284,6 +284,7 @@ pub struct MapBuilder {
     leaf_cut: SegmentCut,
     levels: Vec<Level>,
     built: Vec<BuiltSegment>,
+    known: HashSet<Digest>,
 }
 
 /// The open segment of a level above 0.
@@ -313,7 +314,8 @@ impl MapBuilder {
         Ok(())
     }
 
-    /// The segments that have become ready since the last call, in an order in which each comes after those below it.
+    /// The segments that have become ready since the last call: each comes after those below it, and once, however
+    /// often the map has it.
     pub fn take_built(&mut self) -> Vec<BuiltSegment> {
         std::mem::take(&mut self.built)
     }
@@ -364,7 +366,9 @@ impl MapBuilder {
     /// Keeps a segment and names it one level up.
     fn keep(&mut self, index: usize, bytes: Vec<u8>, length: u64, slices: u64) -> Result<()> {
         let id = segment_id(&bytes);
-        self.built.push(BuiltSegment { id, bytes });
+        if self.known.insert(id) {
+            self.built.push(BuiltSegment { id, bytes });
+        }
         if self.levels.len() <= index {
             self.levels.resize_with(index + 1, Level::default);
         }
@@ -393,6 +397,8 @@ mod tests {
         }
         let (root, rest) = builder.finish().unwrap();
         built.extend(rest);
+        let ids: HashSet<Digest> = built.iter().map(|segment| segment.id).collect();
+        assert_eq!(ids.len(), built.len());
         (root, built.into_iter().map(|segment| (segment.id, segment.bytes)).collect())
     }
 
@@ -416,6 +422,13 @@ mod tests {
             assert_eq!(flatten(root, &segments, None), slices().collect::<Vec<_>>(), "{count}");
             assert_eq!(root.slices, count.max(u64::from(count == 0)).min(count));
         }
+    }
+
+    #[test]
+    fn a_run_that_comes_again_gives_segments_that_are_there() {
+        let (root, segments) = map((0..100_000).map(|n| slice(n % 10_000, 0, 9)));
+        assert_eq!((root.slices, root.length), (100_000, 900_000));
+        assert!(segments.len() < 40, "{}", segments.len());
     }
 
     #[test]

@@ -24,15 +24,21 @@ impl CutRule {
 
     /// Whether `name` begins a new piece. Takes the name in either way.
     pub fn cuts_before(&mut self, name: &[u8]) -> bool {
+        self.cuts_before_with(name, 0)
+    }
+
+    /// The same where `more` bytes beside the name count as its own: those of the first path of a link. Spec: A-7.3-2.
+    pub fn cuts_before_with(&mut self, name: &[u8], more: usize) -> bool {
+        let bytes = name.len().saturating_add(more);
         let cut = self.rows >= limits::PIECE_ROWS_MAX
-            || self.name_bytes.saturating_add(name.len()) > limits::PIECE_NAMES_MAX && self.rows > 0
+            || self.name_bytes.saturating_add(bytes) > limits::PIECE_NAMES_MAX && self.rows > 0
             || self.rows >= limits::PIECE_ROWS_MIN && is_cut_name(name, self.level);
         if cut {
             self.rows = 0;
             self.name_bytes = 0;
         }
         self.rows += 1;
-        self.name_bytes = self.name_bytes.saturating_add(name.len());
+        self.name_bytes = self.name_bytes.saturating_add(bytes);
         cut
     }
 }
@@ -42,8 +48,8 @@ fn is_cut_name(name: &[u8], level: u64) -> bool {
     let digest = blake3::hash(name);
     let (first, _) = digest.as_bytes().split_at(8);
     let bits = first.iter().rev().fold(0u64, |sum, byte| sum << 8 | u64::from(*byte));
-    // Levels are at most INDEX_LEVEL_MAX, so that the shift stays below 64.
-    bits >> (10 * level.min(limits::INDEX_LEVEL_MAX - 1)) & 0x3ff == 0
+    // Levels are at most INDEX_LEVEL_MAX, so that the ten bits are there.
+    bits >> (10 * level.min(limits::INDEX_LEVEL_MAX)) & 0x3ff == 0
 }
 
 #[cfg(test)]
