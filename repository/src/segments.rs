@@ -86,12 +86,12 @@ impl StreamMap {
         load: impl Fn(&Digest) -> Result<LoadedSegment>,
         mut each: impl FnMut(u64, Slice) -> Result<()>,
     ) -> Result<()> {
+        if range.is_empty() {
+            return self.root(&load).map(drop);
+        }
         let mut at = range.start;
-        loop {
+        while at < range.end {
             let (leaf, base) = self.leaf_at(at, &load)?;
-            if at >= range.end {
-                return Ok(());
-            }
             let Rows::Slices(slices) = &leaf.rows else { return Err(wrong_sums()) };
             let first = leaf.ends.partition_point(|end| *end <= at - base);
             for (row, slice) in slices.iter().enumerate().skip(first) {
@@ -105,27 +105,35 @@ impl StreamMap {
                 at = end;
             }
         }
+        Ok(())
     }
 
-    /// The leaf that covers `offset`, and where it starts; for the end of the stream the last one.
+    /// The root, which must cover the stream. Spec: A-10.3-6.
+    fn root(&self, load: &impl Fn(&Digest) -> Result<LoadedSegment>) -> Result<Arc<LoadedSegment>> {
+        let root = self.get(&self.root, load)?;
+        if root.length() != self.length {
+            let what = format!("a map covers {} bytes of a stream of {}", root.length(), self.length);
+            return Err(Error::corrupt(what));
+        }
+        if root.level > 0 && root.ends.len() < 2 {
+            return Err(Error::corrupt(
+                "the root of a map has one segment below it, which could be the root",
+            ));
+        }
+        Ok(root)
+    }
+
+    /// The leaf that covers `offset`, which lies in the stream, and where it starts.
     fn leaf_at(
         &self,
         offset: u64,
         load: &impl Fn(&Digest) -> Result<LoadedSegment>,
     ) -> Result<(Arc<LoadedSegment>, u64)> {
-        let mut segment = self.get(&self.root, load)?;
-        if segment.length() != self.length || segment.level > 0 && segment.ends.len() < 2 {
-            return Err(Error::corrupt(format!(
-                "a map covers {} bytes of a stream of {}",
-                segment.length(),
-                self.length
-            )));
-        }
+        let mut segment = self.root(load)?;
         let mut base = 0;
         loop {
             let Rows::Segments(below) = &segment.rows else { return Ok((segment, base)) };
-            let last = below.len().saturating_sub(1);
-            let row = segment.ends.partition_point(|end| *end <= offset - base).min(last);
+            let row = segment.ends.partition_point(|end| *end <= offset - base);
             let Some(expected) = below.get(row) else { return Err(wrong_sums()) };
             base += segment.start_of(row);
             let found = self.get(&expected.id, load)?;
