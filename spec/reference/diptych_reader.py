@@ -124,7 +124,7 @@ HOLES_MAX = 524288
 PIECE_ROWS_MIN = 512
 PIECE_ROWS_MAX = 4096
 PIECE_NAMES_MAX = 1048576
-INDEX_LEVEL_MAX = 6
+INDEX_LEVEL_MAX = 5
 TABLE_LENGTH_MAX = 33554432
 OWNERS_MAX = 65536
 PAYLOAD_CHUNK_MAX = 4194304
@@ -133,7 +133,7 @@ MANIFEST_MAX = 1048576
 SEGMENT_ROWS_MIN = 256
 SEGMENT_ROWS_MAX = 4096
 SEGMENT_LEVEL_MAX = 6
-PACK_CHUNKS_MAX = 134217728
+PACK_CHUNKS_MAX = 67108864
 FLAGS_MASK = 1652802815
 
 # --- 3. Digests -------------------------------------------------------------------------------------------
@@ -739,21 +739,23 @@ class Cuts:
         self.last = {}  # level: (rows, bytes of names) of the table before
 
     @staticmethod
-    def begins(rows, size, name, level):
-        if rows >= PIECE_ROWS_MAX or size + len(name) > PIECE_NAMES_MAX:
+    def begins(rows, size, name, level, weight=None):
+        weight = len(name) if weight is None else weight
+        if rows >= PIECE_ROWS_MAX or size + weight > PIECE_NAMES_MAX:
             return True
-        # Assumed: at level 6 there are four bits, the rest being zero.
         return rows >= PIECE_ROWS_MIN and leading(digest_of(name)) >> 10 * level & 1023 == 0
 
     def see(self, table):
+        firsts = getattr(table, "firsts", [b""] * len(table.names))
+        weights = [len(name) + len(first) for name, first in zip(table.names, firsts)]
         if table.level in self.last and table.rows:
-            table.must(self.begins(*self.last[table.level], table.names[0], table.level),
+            table.must(self.begins(*self.last[table.level], table.names[0], table.level, weights[0]),
                        "a piece begins where none may [A-7.2-1]")
         size = 0
         for i, name in enumerate(table.names):
-            table.must(i == 0 or not self.begins(i, size, name, table.level),
+            table.must(i == 0 or not self.begins(i, size, name, table.level, weights[i]),
                        f"no piece begins before {name!r} [A-7.2-1]")
-            size += len(name)
+            size += weights[i]
         self.last[table.level] = (table.rows, size)
 
 
@@ -883,7 +885,8 @@ class Metadata(Part):
             if first is not None:
                 table.must(table.names and table.names[0] == first, "first name of a table [A-7.2-6]")
             table.must(below is None or table.names[-1] < below, "last name of a table [A-7.2-5]")
-            cuts.see(table)
+            if not self.flags & INCOMPLETE:  # names that were gone may have counted [A-7.2-7]
+                cuts.see(table)
             if isinstance(table, IndexTable):
                 # Only the last index of a level may have one row, and that one stands under another.
                 table.must(level is not None or table.rows >= 2, "an index of one table at the top [A-7.2-2]")
@@ -1013,8 +1016,7 @@ class Metadata(Part):
             self.links.must(path in linked, f"{path!r} of the link table is not there [A-7.3-1]")
             self.links.must(linked[path] == linked.get(first or path), f"{path!r} differs from its first [A-7.3-3]")
             self.links.must(linked[path][0] != "directory", f"{path!r} is a directory [A-7.3-3]")
-        # Assumed: one way only; a writer may have other reasons to say INCOMPLETE, such as entries left out.
-        self.trailer.must(not any_status or self.flags & INCOMPLETE, "a status without INCOMPLETE [A-8.3-4]")
+        self.trailer.must(bool(any_status) == bool(self.flags & INCOMPLETE), "INCOMPLETE and statuses disagree [A-8.3-4]")
         self.owners()
         return self.tree_id
 
