@@ -13,6 +13,7 @@ pub mod monitor;
 pub mod random;
 pub mod tools;
 pub mod tree;
+pub mod vectors;
 
 pub use command::diptych;
 pub use dir::TestDir;
