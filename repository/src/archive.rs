@@ -34,7 +34,8 @@ impl ArchiveFiles {
         let count = |file| Arc::new(Counted::new(file, counters.clone()));
         let meta = PackReader::open(count(meta))?;
         if meta.holds() == PackHolds::Payload {
-            return Err(Error::missing("this file holds the payload alone; its metadata file is needed"));
+            let what = "this file holds the payload alone, and no manifest: its metadata file is needed";
+            return Err(Error::corrupt(what).at(Stream::Pack, 0));
         }
         let id = meta.manifest_id()?;
         let manifest = meta.read_chunk(ChunkKind::Manifest, &id, Verify::Id, &mut Decompressor::new())?;

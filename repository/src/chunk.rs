@@ -349,6 +349,21 @@ mod tests {
         assert_eq!(open(&stored_as(0, 1000, &raw, Digest::NONE)).unwrap_err().class, Class::Corrupt);
     }
 
+    #[test]
+    fn an_empty_chunk_that_someone_stored_opens_to_nothing() {
+        let frame = zstd::bulk::compress(&[], 1).unwrap();
+        for stored in
+            [stored_as(0, 0, &[], chunk_id(KIND, &[])), stored_as(1, 0, &frame, chunk_id(KIND, &[]))]
+        {
+            let header = ChunkHeader::decode(&stored).unwrap();
+            let fill = |buffer: &mut [u8]| {
+                buffer.copy_from_slice(&stored);
+                Ok(())
+            };
+            assert!(Decompressor::new().read_chunk(&header, Verify::Id, fill).unwrap().is_empty());
+        }
+    }
+
     fn skippable_only() -> Vec<u8> {
         [&[0x50, 0x2a, 0x4d, 0x18][..], &4u32.to_le_bytes(), b"skip"].concat()
     }

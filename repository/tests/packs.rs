@@ -212,7 +212,7 @@ fn the_manifest_is_the_last_chunk_and_the_only_one() {
     assert_eq!(class(&[other.clone(), manifest(1)]), Ok(chunk_id(ChunkKind::Manifest, &[1])));
     assert_eq!(class(&[manifest(1), other.clone()]), Err(Class::Corrupt));
     assert_eq!(class(&[manifest(1), manifest(2)]), Err(Class::Corrupt));
-    assert_eq!(class(&[other]), Err(Class::Missing));
+    assert_eq!(class(&[other]), Err(Class::Corrupt));
 }
 
 /// A file that says it is longer than it is must not make anyone allocate what it says.

@@ -194,7 +194,7 @@ fn the_data_file_is_left_alone_until_payload_is_wanted() {
     let twice = ArchiveFiles::open(meta.clone(), Some(meta), 1 << 20).unwrap();
     assert_eq!(read(&*twice.payload, 0, 1).unwrap_err().class, Class::Corrupt);
     let error = ArchiveFiles::open(data.0.clone(), None, 1 << 20).map(|_| ()).unwrap_err();
-    assert_eq!(error.class, Class::Missing);
+    assert_eq!(error.class, Class::Corrupt);
 }
 
 #[test]

@@ -137,7 +137,7 @@ pub struct Segment<'a> {
 }
 
 impl<'a> Segment<'a> {
-    /// Checks the segment that `bytes` are. Spec: A-10.3-1 to A-10.3-5.
+    /// Checks the segment that `bytes` are. Spec: A-10.3-1 to A-10.3-5, A-10.3-7.
     pub fn parse(bytes: &'a [u8]) -> Result<Self> {
         let at = |offset: usize| move |error: Error| error.at(Stream::Segment, offset as u64);
         let chunks = Section::parse(bytes, SEGMENT_CHUNKS).map_err(at(0))?;
@@ -205,9 +205,9 @@ impl<'a> Segment<'a> {
                 return Err(Error::corrupt("a slice is empty"));
             }
             if self.level == 0 {
-                let end = start.saturating_add(length);
-                if end > limits::METADATA_CHUNK_MAX as u64 {
-                    return Err(Error::limit("end of a slice", end, limits::METADATA_CHUNK_MAX as u64));
+                // No chunk is as long; what is left fits a slice's numbers.
+                if start.saturating_add(length) > limits::METADATA_CHUNK_MAX as u64 {
+                    return Err(Error::corrupt("a slice reaches beyond the end of any chunk"));
                 }
                 let before = row.checked_sub(1).map(|row| self.slice(row));
                 if before.is_some_and(|before| before.join(self.slice(row)).is_some()) {
@@ -346,7 +346,7 @@ mod tests {
         let leaf = |slices: &[Slice]| encode_leaf(slices).unwrap();
         assert_eq!(class(&leaf(&[slice(1, 0, 0)])), Class::Corrupt);
         assert_eq!(class(&leaf(&[slice(1, 0, 5), slice(1, 5, 5)])), Class::Corrupt);
-        assert_eq!(class(&leaf(&[slice(1, u32::MAX, 5)])), Class::Limit);
+        assert_eq!(class(&leaf(&[slice(1, u32::MAX, 5)])), Class::Corrupt);
         assert_eq!(class(&encode_node(1, &[]).unwrap()), Class::Corrupt);
         let below = SegmentRef { id: Digest::of(b"x"), length: 9, slices: 0 };
         assert_eq!(class(&encode_node(1, &[below]).unwrap()), Class::Corrupt);

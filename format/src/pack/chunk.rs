@@ -4,7 +4,7 @@
 
 use crate::digest::{CONTEXT_MANIFEST, CONTEXT_METADATA_CHUNK, CONTEXT_SEGMENT, Digest};
 use crate::error::{Error, Result};
-use crate::limits;
+use crate::{limits, manifest};
 
 /// Length of the header of a stored chunk.
 pub const CHUNK_HEADER_LENGTH: usize = 40;
@@ -68,7 +68,8 @@ impl ChunkKind {
     pub fn raw_length_max(self) -> usize {
         match self {
             ChunkKind::Payload => limits::PAYLOAD_CHUNK_MAX,
-            _ => limits::METADATA_CHUNK_MAX,
+            ChunkKind::Metadata | ChunkKind::Segment => limits::METADATA_CHUNK_MAX,
+            ChunkKind::Manifest => manifest::LENGTH_MAX,
         }
     }
 }
@@ -131,14 +132,14 @@ impl ChunkHeader {
     }
 }
 
-/// A stored chunk has an inner header and some data, which never takes more than the raw bytes would.
+/// A stored chunk has an inner header, and data that never takes more than the raw bytes may.
 pub(super) fn validate_stored_length(kind: ChunkKind, length: u64) -> Result<()> {
     let most = (INNER_HEADER_LENGTH + kind.raw_length_max()) as u64;
     if length > most {
         return Err(Error::limit("stored length of a chunk", length, most));
     }
-    if length <= INNER_HEADER_LENGTH as u64 {
-        return Err(Error::corrupt("a stored chunk has no data"));
+    if length < INNER_HEADER_LENGTH as u64 {
+        return Err(Error::corrupt("a stored chunk has no inner header"));
     }
     Ok(())
 }
@@ -198,9 +199,6 @@ impl InnerHeader {
         if u64::from(raw_length) > most {
             return Err(Error::limit("raw length of a chunk", u64::from(raw_length), most));
         }
-        if raw_length == 0 {
-            return Err(Error::corrupt("a chunk is empty"));
-        }
         if *codec == Codec::Raw && data.len() as u64 != u64::from(raw_length) {
             return Err(Error::corrupt("a raw chunk's data has another length than its inner header says"));
         }
@@ -224,7 +222,7 @@ mod tests {
             ChunkHeader::decode(&changed).map(|_| ()).unwrap_err().class
         };
         assert_eq!(class(35, 0xff), Class::Limit);
-        assert_eq!(class(32, 8), Class::Corrupt);
+        assert_eq!(class(32, 7), Class::Corrupt);
         assert_eq!(class(36, 5), Class::Unsupported);
         assert_eq!(class(37, 1), Class::Unsupported);
         assert_eq!(class(39, 1), Class::Corrupt);
@@ -249,7 +247,11 @@ mod tests {
         assert_eq!(class(stored(0, 1, 3, b"abc")), Class::Corrupt);
         assert_eq!(class(stored(2, 0, 3, b"abc")), Class::Unsupported);
         assert_eq!(class(stored(1, 0, 4 << 20 | 1, b"abc")), Class::Limit);
-        assert_eq!(class(stored(1, 0, 0, b"abc")), Class::Corrupt);
-        assert!(InnerHeader::split(ChunkKind::Metadata, &stored(1, 0, 36 << 20, b"abc")).is_ok());
+        assert_eq!(class(stored(0, 0, 0, b"abc")), Class::Corrupt);
+        assert!(InnerHeader::split(ChunkKind::Payload, &stored(0, 0, 0, b"")).is_ok());
+        for (kind, most) in [(ChunkKind::Segment, 36 << 20), (ChunkKind::Manifest, 1 << 20)] {
+            assert!(InnerHeader::split(kind, &stored(1, 0, most, b"abc")).is_ok());
+            assert!(InnerHeader::split(kind, &stored(1, 0, most + 1, b"abc")).is_err());
+        }
     }
 }

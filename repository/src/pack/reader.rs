@@ -84,12 +84,13 @@ impl PackReader {
         found.ok().and_then(|found| self.by_id.get(found)).and_then(chunk).copied()
     }
 
-    /// Id of the manifest: the last chunk, and no other is one. Spec: A-12-1.
+    /// Id of the manifest: the last chunk, and no other is one. Spec: A-12-1 and A-12-2.
     pub fn manifest_id(&self) -> Result<Digest> {
         let is_manifest = |chunk: &&StoredChunk| chunk.header.kind == ChunkKind::Manifest;
         let first = self.chunks.iter().find(is_manifest);
         let Some((first, last)) = first.zip(self.chunks.last()) else {
-            return Err(Error::missing("the pack has no manifest: it is not the metadata of an archive"));
+            return Err(Error::corrupt("the pack has no manifest: it is not the metadata of an archive")
+                .at(Stream::Pack, 0));
         };
         if first.header.id != last.header.id {
             let error = Error::corrupt("a manifest is not the last chunk of its pack");
