@@ -238,7 +238,9 @@ impl Assembler<'_> {
                 LargePart::Chunk(chunk) if is_large => self.take_chunk(chunk)?,
                 LargePart::Chunk(chunk) => match first.take() {
                     // A content below the least size of a large one comes as one chunk.
-                    None if (chunk.as_slice().len() as u64) < diptych_encoder::cut::LARGE_MIN => first = Some(chunk),
+                    None if (chunk.as_slice().len() as u64) < diptych_encoder::cut::LARGE_MIN => {
+                        first = Some(chunk)
+                    }
                     held => {
                         is_large = true;
                         self.end_group()?;
@@ -263,7 +265,8 @@ impl Assembler<'_> {
     }
 
     fn take_chunk(&mut self, chunk: Bytes) -> Result<()> {
-        let length = u32::try_from(chunk.as_slice().len()).map_err(|_| Error::corrupt("a chunk is too long"))?;
+        let length =
+            u32::try_from(chunk.as_slice().len()).map_err(|_| Error::corrupt("a chunk is too long"))?;
         let number = self.payload.large_chunk(length);
         self.sink.payload(number, chunk)
     }
@@ -321,14 +324,20 @@ impl Assembler<'_> {
         if assembly.is_strict && !status.is_complete() {
             let words: Vec<&str> = status.words().collect();
             let path = String::from_utf8_lossy(path);
-            return Err(Error::new(diptych_format::Class::Io, format!("{path}: {} (--strict)", words.join(", "))));
+            return Err(Error::new(
+                diptych_format::Class::Io,
+                format!("{path}: {} (--strict)", words.join(", ")),
+            ));
         }
         Ok(())
     }
 
     fn strict_error(&self, found: &Found) -> Error {
         let path = self.path_of(found);
-        Error::new(diptych_format::Class::Io, format!("{}: vanished (--strict)", String::from_utf8_lossy(&path)))
+        Error::new(
+            diptych_format::Class::Io,
+            format!("{}: vanished (--strict)", String::from_utf8_lossy(&path)),
+        )
     }
 
     fn path_of(&self, found: &Found) -> Vec<u8> {

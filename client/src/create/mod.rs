@@ -18,8 +18,8 @@ use std::sync::atomic::AtomicBool;
 
 use crossbeam_channel::bounded;
 use diptych_encoder::Finished;
-use diptych_encoder::map::{MapSegments, encode_map};
-use diptych_format::manifest::ArchiveManifest;
+use diptych_format::manifest::{ArchiveManifest, StreamRoot};
+use diptych_format::map::{BuiltSegment, MapBuilder, SegmentRef, Slice};
 use diptych_format::pack::{ChunkKind, PackHolds, chunk_id};
 use diptych_format::{Digest, Error, Monitor, Result};
 use diptych_localfs::scan::{Scan, ScanOptions, scan};
@@ -179,27 +179,27 @@ fn finish_packs<W: Write>(
     mut packs: Packs<W>,
 ) -> Result<(CreateReport, Vec<W>)> {
     let trailer = assembled.finished.trailer;
-    let payload = encode_map(assembled.slices.iter().map(|slice| {
+    let (payload, payload_segments) = build_map(assembled.slices.iter().map(|slice| {
         let index = usize::try_from(slice.chunk).unwrap_or(usize::MAX);
-        let id = written.payload.get(index).copied().unwrap_or_default();
-        (id, slice.start, slice.length)
+        let chunk = written.payload.get(index).copied().unwrap_or_default();
+        Slice { chunk, start: slice.start, length: slice.length }
     }))?;
-    let metadata = encode_map(
-        written.metadata.iter().map(|(id, length)| (*id, 0, u32::try_from(*length).unwrap_or(u32::MAX))),
-    )?;
+    let (metadata, metadata_segments) = build_map(written.metadata.iter().map(|(chunk, length)| {
+        // A metadata chunk is far below 4 GiB: METADATA_CHUNK_MAX bounds it.
+        Slice { chunk: *chunk, start: 0, length: u32::try_from(*length).unwrap_or(u32::MAX) }
+    }))?;
     let mut compressor = Compressor::new(Compression::default().for_metadata());
     let mut present = std::collections::HashSet::new();
     let mut out = Vec::new();
-    for segment in payload.segments.iter().chain(&metadata.segments) {
-        let id = chunk_id(ChunkKind::Segment, segment);
-        if present.insert(id) {
+    for segment in payload_segments.iter().chain(&metadata_segments) {
+        if present.insert(segment.id) {
             out.clear();
-            compressor.store(ChunkKind::Segment, id, segment, &mut out)?;
-            packs.metadata.append(id, ChunkKind::Segment, &out)?;
+            compressor.store(ChunkKind::Segment, segment.id, &segment.bytes, &mut out)?;
+            packs.metadata.append(segment.id, ChunkKind::Segment, &out)?;
             written.stored_metadata += out.len() as u64;
         }
     }
-    let manifest = manifest(&assembled.finished, &metadata, &payload).encode()?;
+    let manifest = manifest(&assembled.finished, metadata, payload).encode()?;
     let id = chunk_id(ChunkKind::Manifest, &manifest);
     out.clear();
     compressor.store(ChunkKind::Manifest, id, &manifest, &mut out)?;
@@ -221,16 +221,28 @@ fn finish_packs<W: Write>(
     Ok((report, files))
 }
 
-fn manifest(finished: &Finished, metadata: &MapSegments, payload: &MapSegments) -> ArchiveManifest {
+fn manifest(finished: &Finished, metadata: SegmentRef, payload: SegmentRef) -> ArchiveManifest {
     let trailer = finished.trailer;
-    ArchiveManifest::new(
-        trailer.tree_id,
-        trailer.is_complete(),
-        trailer.entries,
-        (metadata.root, trailer.stream_length),
-        (payload.root, trailer.payload_length),
-        concat!("diptych ", env!("CARGO_PKG_VERSION")),
-    )
+    ArchiveManifest {
+        tree_id: trailer.tree_id,
+        complete: trailer.is_complete(),
+        entries: trailer.entries,
+        metadata: StreamRoot { root: metadata.id, length: metadata.length },
+        payload: StreamRoot { root: payload.id, length: payload.length },
+        tool: concat!("diptych ", env!("CARGO_PKG_VERSION")).to_owned(),
+    }
+}
+
+fn build_map(slices: impl Iterator<Item = Slice>) -> Result<(SegmentRef, Vec<BuiltSegment>)> {
+    let mut map = MapBuilder::default();
+    let mut segments = Vec::new();
+    for slice in slices {
+        map.push(slice)?;
+        segments.append(&mut map.take_built());
+    }
+    let (root, rest) = map.finish()?;
+    segments.extend(rest);
+    Ok((root, segments))
 }
 
 /// Computes the metadata stream of a directory without keeping contents, handing its chunks to `keep`.
@@ -269,7 +281,8 @@ struct NewFile {
 impl NewFile {
     fn create(path: &Path, is_replacing: bool) -> Result<Self> {
         if !is_replacing && path.symlink_metadata().is_ok() {
-            let what = format!("{} is there already: give another name, or --force to replace it", path.display());
+            let what =
+                format!("{} is there already: give another name, or --force to replace it", path.display());
             return Err(Error::io(what, std::io::ErrorKind::AlreadyExists.into()));
         }
         let directory = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -287,7 +300,11 @@ impl NewFile {
     }
 
     fn keep(self, is_replacing: bool) -> Result<()> {
-        let kept = if is_replacing { self.file.persist(&self.path) } else { self.file.persist_noclobber(&self.path) };
+        let kept = if is_replacing {
+            self.file.persist(&self.path)
+        } else {
+            self.file.persist_noclobber(&self.path)
+        };
         let what = || format!("cannot give the archive its name {}", self.path.display());
         kept.map_err(|error| Error::io(what(), error.error))?;
         let directory = self.path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));

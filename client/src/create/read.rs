@@ -180,7 +180,12 @@ fn is_repeated(seen: &mut HashMap<LinkKey, u64>, key: LinkKey, links: u64) -> bo
 }
 
 /// A reader's life: jobs until there are none.
-pub(super) fn read_jobs(jobs: &Receiver<Job>, buffers: &Buffers, monitor: &dyn Monitor, keeps_contents: bool) {
+pub(super) fn read_jobs(
+    jobs: &Receiver<Job>,
+    buffers: &Buffers,
+    monitor: &dyn Monitor,
+    keeps_contents: bool,
+) {
     for job in jobs {
         let mut contents = buffers.take(0);
         let mut files = Vec::with_capacity(job.files.len());
@@ -201,7 +206,12 @@ pub(super) fn read_jobs(jobs: &Receiver<Job>, buffers: &Buffers, monitor: &dyn M
     }
 }
 
-fn read_file(found: &Found, contents: &mut Vec<u8>, monitor: &dyn Monitor, large: &mut Option<LargeRead>) -> Outcome {
+fn read_file(
+    found: &Found,
+    contents: &mut Vec<u8>,
+    monitor: &dyn Monitor,
+    large: &mut Option<LargeRead>,
+) -> Outcome {
     let Some(captured) = capture(found, monitor) else { return Outcome::Gone };
     let Some(content) = captured.content else { return Outcome::Whole(captured.entry, 0..0) };
     if content.size() >= LARGE_MIN {
@@ -215,7 +225,12 @@ fn read_file(found: &Found, contents: &mut Vec<u8>, monitor: &dyn Monitor, large
 }
 
 /// Reads a content whole, behind what `contents` holds.
-fn read_small(mut entry: Entry, mut content: Content, contents: &mut Vec<u8>, monitor: &dyn Monitor) -> (Entry, u64) {
+fn read_small(
+    mut entry: Entry,
+    mut content: Content,
+    contents: &mut Vec<u8>,
+    monitor: &dyn Monitor,
+) -> (Entry, u64) {
     let start = contents.len();
     let most = usize::try_from(content.size()).unwrap_or(usize::MAX).max(1);
     let mut sparse: Option<ContentHasher> = None;
@@ -265,7 +280,8 @@ struct LargeRead {
 impl LargeRead {
     /// Reads, digests and cuts the content. Fails only when nobody wants it any more.
     fn read(mut self, buffers: &Buffers, monitor: &dyn Monitor, keeps_contents: bool) -> Result<(), ()> {
-        let mut hasher = if self.content.is_sparse() { ContentHasher::sparse() } else { ContentHasher::new() };
+        let mut hasher =
+            if self.content.is_sparse() { ContentHasher::sparse() } else { ContentHasher::new() };
         let mut window = buffers.take(WINDOW);
         loop {
             let before = window.len();

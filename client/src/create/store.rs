@@ -135,7 +135,11 @@ pub(super) struct WrittenChunks {
 
 impl<W: Write> Packs<W> {
     /// Takes chunks as they are done and writes them in order.
-    pub(super) fn write_all(&mut self, done: &Receiver<StoredChunk>, buffers: &Buffers) -> Result<WrittenChunks> {
+    pub(super) fn write_all(
+        &mut self,
+        done: &Receiver<StoredChunk>,
+        buffers: &Buffers,
+    ) -> Result<WrittenChunks> {
         let mut written = WrittenChunks::default();
         let mut present = HashSet::new();
         let mut waiting = BTreeMap::new();

@@ -1,0 +1,72 @@
+//! Events as JSON: one object on each line. `docs/json.md` describes them.
+
+use std::io::Write;
+
+use diptych_format::{Kind, Problem};
+use serde_json::{Map, Value, json};
+
+/// Where events go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum JsonTo {
+    /// Standard output.
+    Output,
+    /// Standard error: where standard output has an archive or a content.
+    Error,
+}
+
+impl JsonTo {
+    /// Prints one event on a line of its own.
+    pub fn send(self, event: &Value) {
+        let line = format!("{event}\n");
+        // A reader that went away is noticed by whoever writes results; an event is no result.
+        let _ = match self {
+            JsonTo::Output => std::io::stdout().lock().write_all(line.as_bytes()),
+            JsonTo::Error => std::io::stderr().lock().write_all(line.as_bytes()),
+        };
+    }
+}
+
+/// Adds a path: `path`, and `path_hex` where it is no UTF-8 and `path` shows it with replacement characters.
+pub fn put_path(event: &mut Map<String, Value>, path: &[u8]) {
+    event.insert("path".to_owned(), String::from_utf8_lossy(path).into());
+    if std::str::from_utf8(path).is_err() {
+        event.insert("path_hex".to_owned(), hex(path).into());
+    }
+}
+
+/// An entry was dealt with.
+pub fn entry_event(path: &[u8], kind: Kind) -> Value {
+    let mut event = Map::new();
+    event.insert("event".to_owned(), "entry".into());
+    put_path(&mut event, path);
+    event.insert("kind".to_owned(), kind.word().into());
+    Value::Object(event)
+}
+
+/// Something could not be done faithfully.
+pub fn problem_event(problem: &Problem) -> Value {
+    let mut event = Map::new();
+    event.insert("event".to_owned(), "problem".into());
+    put_path(&mut event, &problem.path);
+    event.insert("what".to_owned(), problem.what.as_str().into());
+    event.insert("loss".to_owned(), problem.is_loss.into());
+    Value::Object(event)
+}
+
+/// The end of a job.
+pub fn summary_event(verb: &str, fields: Value) -> Value {
+    let mut event = json!({ "event": "summary", "verb": verb });
+    if let (Value::Object(event), Value::Object(fields)) = (&mut event, fields) {
+        event.extend(fields);
+    }
+    event
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        for digit in [byte >> 4, byte & 15] {
+            text.push(char::from_digit(digit.into(), 16).unwrap_or('0'));
+        }
+        text
+    })
+}

@@ -1,0 +1,128 @@
+//! The command `diptych`: what can be typed, what is printed, and how it ends.
+//!
+//! Each verb has a file: its options with their help, and a function that runs the job and says how it went. Only
+//! here, and in what stands below, is anything printed.
+
+#![allow(clippy::print_stdout, clippy::print_stderr)]
+
+mod cat;
+mod create;
+mod diff;
+mod export;
+mod extract;
+mod hash;
+mod json;
+mod list;
+mod options;
+mod outcome;
+mod signals;
+mod terminal;
+mod verify;
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+use crate::error::Result;
+use options::Common;
+use outcome::Outcome;
+
+/// Archives of directory trees: everything a Linux tree holds, proved by digests.
+///
+/// An archive is one directory tree at one moment, kept as two streams: a small metadata stream (names, attributes,
+/// digests) and a payload stream (the contents). ARCHIVE `home` stands for the two files `home.meta.dpt` and
+/// `home.data.dpt`; either name may be given; `-` is both in one, on standard output or input.
+#[derive(Parser)]
+#[command(name = "diptych", version, max_term_width = 100, after_help = AFTER_HELP, subcommand_required = true)]
+#[command(arg_required_else_help = true, disable_help_subcommand = true)]
+struct Cli {
+    #[command(flatten)]
+    common: Common,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+const AFTER_HELP: &str = "\
+Exit codes:
+  0    done
+  1    failed
+  2    called wrongly
+  3    finished, but something could not be read or written faithfully; each thing is named
+  130  interrupted
+
+Example:
+  diptych create /backup/home /home
+  diptych verify /backup/home
+  diptych extract /backup/home /restored";
+
+#[derive(Subcommand)]
+enum Verb {
+    Create(create::Arguments),
+    List(list::Arguments),
+    Extract(extract::Arguments),
+    Verify(verify::Arguments),
+    Diff(diff::Arguments),
+    Hash(hash::Arguments),
+    Cat(cat::Arguments),
+    Export(export::Arguments),
+    Completions(Completions),
+}
+
+/// Print completions for a shell.
+#[derive(clap::Args)]
+#[command(after_help = "Example:
+  diptych completions bash > /etc/bash_completion.d/diptych")]
+struct Completions {
+    /// The shell.
+    #[arg(value_name = "SHELL")]
+    shell: clap_complete::Shell,
+}
+
+/// The whole command line, for manual pages and the like.
+pub fn command() -> clap::Command {
+    Cli::command()
+}
+
+/// Runs the command with the arguments of this process.
+pub fn run() -> std::process::ExitCode {
+    let cli = Cli::parse();
+    let result = run_verb(&cli);
+    std::process::ExitCode::from(outcome::exit_code(result))
+}
+
+fn run_verb(cli: &Cli) -> Result<Outcome> {
+    signals::install()?;
+    match &cli.verb {
+        Verb::Create(arguments) => create::run(arguments, &cli.common),
+        Verb::List(arguments) => list::run(arguments, &cli.common),
+        Verb::Extract(arguments) => extract::run(arguments, &cli.common),
+        Verb::Verify(arguments) => verify::run(arguments, &cli.common),
+        Verb::Diff(arguments) => diff::run(arguments, &cli.common),
+        Verb::Hash(arguments) => hash::run(arguments, &cli.common),
+        Verb::Cat(arguments) => cat::run(arguments),
+        Verb::Export(arguments) => export::run(arguments, &cli.common),
+        Verb::Completions(arguments) => {
+            // Written to memory first: the generator gives up with a panic when its output goes away.
+            let mut script = Vec::new();
+            clap_complete::generate(arguments.shell, &mut command(), "diptych", &mut script);
+            let written = std::io::Write::write_all(&mut std::io::stdout(), &script);
+            written.map_err(|error| crate::Error::io("standard output", "cannot write", error))?;
+            Ok(Outcome::Done)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_command_line_holds_together() {
+        super::command().debug_assert();
+    }
+
+    #[test]
+    fn every_verb_shows_an_example() {
+        for verb in super::command().get_subcommands() {
+            let help = verb.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(help.contains("Example"), "{}", verb.get_name());
+            assert!(verb.get_about().is_some(), "{}", verb.get_name());
+        }
+    }
+}

@@ -1,0 +1,41 @@
+//! How a run ends: its exit code, and what is said when it failed.
+
+use crate::error::{Error, Result};
+
+/// How a run that did not fail went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Everything was done.
+    Done,
+    /// Two things differ, and the caller wanted to be told by the exit code.
+    Differs,
+    /// Finished, but something could not be read or written faithfully.
+    WithLosses,
+}
+
+impl Outcome {
+    /// By the number of losses.
+    pub fn of_losses(losses: u64) -> Self {
+        if losses == 0 { Self::Done } else { Self::WithLosses }
+    }
+}
+
+/// What a shell shows for a program whose reader went away.
+const CODE_BROKEN_PIPE: u8 = 141;
+const CODE_INTERRUPTED: u8 = 130;
+
+/// The exit code; says what went wrong.
+pub fn exit_code(result: Result<Outcome>) -> u8 {
+    match result {
+        Ok(Outcome::Done) => 0,
+        Ok(Outcome::Differs) => 1,
+        Ok(Outcome::WithLosses) => 3,
+        Err(Error::Interrupted) => CODE_INTERRUPTED,
+        Err(_) if super::signals::is_interrupted() => CODE_INTERRUPTED,
+        Err(error) if error.is_broken_pipe() => CODE_BROKEN_PIPE,
+        Err(error) => {
+            eprintln!("diptych: {error}");
+            if matches!(error, Error::Usage(_)) { 2 } else { 1 }
+        }
+    }
+}

@@ -1,0 +1,375 @@
+//! What the threads of an extraction do: read contents, prove them, write entries.
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use diptych_decoder::ContentMap;
+use diptych_format::digest::{LEAF_LENGTH, join_leaves};
+use diptych_format::map::Slice;
+use diptych_format::{
+    Digest, Entry, Error as FormatError, Holds, Kind, Monitor, Result as FormatResult, Status,
+};
+use diptych_localfs::extract::{OutDirectory, OutFile, Target};
+use diptych_repository::StreamReader;
+
+use crate::batch::Batch;
+use crate::content::{ContentReader, Readers, SLICE_LARGE, Sink};
+use crate::error::{InPlace, Result};
+use crate::names;
+use crate::progress::Losses;
+
+use super::Item;
+use super::groups::Groups;
+use super::tree::Directory;
+
+/// What a thread is given.
+pub enum Task {
+    /// Small contents of one chunk, and entries without any.
+    Batch(Batch<Item>),
+    /// A content of several chunks, or with holes.
+    Whole(Item),
+    /// One leaf of a long content.
+    Leaf(Arc<Large>, u64),
+    /// Another name of what stands at the path.
+    Link(Item, Vec<u8>),
+}
+
+/// A long content that several threads write.
+pub struct Large {
+    item: Item,
+    content: ContentMap,
+    file: OutFile,
+    leaves: Mutex<Vec<Digest>>,
+    error: Mutex<Option<FormatError>>,
+}
+
+/// What all threads share.
+pub struct Extractor<'x> {
+    target: &'x Target,
+    losses: &'x Losses<'x>,
+    readers: Readers,
+    /// Hard links under way.
+    pub groups: Groups<Item>,
+    entries: AtomicU64,
+    bytes: AtomicU64,
+}
+
+/// Whether there is no use in going on: what fails for one file fails for all.
+fn is_fatal(error: &FormatError) -> bool {
+    use rustix::io::Errno;
+    let number = error.source.as_ref().and_then(std::io::Error::raw_os_error);
+    [Errno::NOSPC, Errno::DQUOT, Errno::ROFS, Errno::MFILE, Errno::NFILE]
+        .iter()
+        .any(|fatal| number == Some(fatal.raw_os_error()))
+}
+
+fn other_digest() -> FormatError {
+    FormatError::corrupt("the content has another digest than the archive says")
+}
+
+impl<'x> Extractor<'x> {
+    /// Writes below `target`.
+    pub fn new(target: &'x Target, losses: &'x Losses<'x>, readers: Readers) -> Self {
+        let (entries, bytes) = (AtomicU64::new(0), AtomicU64::new(0));
+        Self { target, losses, readers, groups: Groups::default(), entries, bytes }
+    }
+
+    /// Entries and bytes of contents that were restored.
+    pub fn counts(&self) -> (u64, u64) {
+        (self.entries.load(Ordering::Relaxed), self.bytes.load(Ordering::Relaxed))
+    }
+
+    /// Does a task.
+    pub fn work(&self, task: Task) -> Result<()> {
+        match task {
+            Task::Batch(batch) => self.readers.with(|reader| self.batch(batch, reader)),
+            Task::Whole(item) => self.readers.with(|reader| self.whole(item, reader)),
+            Task::Leaf(large, leaf) => {
+                self.readers.with(|reader| self.leaf(&large, leaf, reader));
+                self.let_go_of(large)
+            }
+            Task::Link(item, first) => self.link(item, &first),
+        }
+    }
+
+    /// Something is lost.
+    pub fn lose(&self, path: &[u8], what: &str) {
+        self.losses.loss(path, what);
+    }
+
+    /// A directory is lost, with all that is below it.
+    pub fn lose_directory(&self, path: &[u8], error: &FormatError) {
+        self.losses.loss(path, format!("not restored, nor anything below it: {error}"));
+    }
+
+    /// What is restored is as good as what was archived, which was not whole.
+    pub fn note_status(&self, path: &[u8], status: Status) {
+        let words: Vec<&str> = status.words().collect();
+        self.losses
+            .loss(path, format!("restored as it was archived, which is not whole: {}", words.join(", ")));
+    }
+
+    /// Makes a directory; nothing if it could not be, which is told.
+    pub fn make_directory(
+        &self,
+        path: &[u8],
+        entry: &Entry,
+        parent: Option<Arc<Directory>>,
+        live: &Arc<AtomicUsize>,
+    ) -> Result<Option<Arc<Directory>>> {
+        let made = match &parent {
+            None => self.target.root(),
+            Some(parent) => parent.out.create_directory(&entry.name),
+        };
+        match made {
+            Ok(out) => Ok(Some(Directory::new(path, entry.clone(), out, parent, live))),
+            Err(error) if is_fatal(&error) => Err(error).in_place(names::show(path)),
+            Err(error) => {
+                self.lose_directory(path, &error);
+                if let Some(parent) = parent {
+                    self.release(parent);
+                }
+                Ok(None)
+            }
+        }
+    }
+
+    /// Lets go of a directory; the last to do so finishes it.
+    pub fn release(&self, directory: Arc<Directory>) {
+        directory.release(|path, entry, out: OutDirectory| {
+            match out.finish(&entry) {
+                Ok(problems) => problems.into_iter().for_each(|what| self.losses.loss(path, what)),
+                Err(error) => self.losses.loss(path, error.to_string()),
+            }
+            self.done(path, Kind::Directory, 0);
+        });
+    }
+
+    fn done(&self, path: &[u8], kind: Kind, size: u64) {
+        self.entries.fetch_add(1, Ordering::Relaxed);
+        self.bytes.fetch_add(size, Ordering::Relaxed);
+        self.losses.entry(path, kind);
+    }
+
+    fn batch(&self, batch: Batch<Item>, reader: &mut ContentReader) -> Result<()> {
+        let Batch { chunk, items, bytes } = batch;
+        let Some(id) = chunk else { return self.items(items, Ok(&[]), reader) };
+        if bytes < SLICE_LARGE {
+            let chunk = reader.payload().chunk(&id);
+            let bytes = chunk.as_ref().map(|chunk| &chunk[..]);
+            return self.items(items, bytes, reader);
+        }
+        match reader.take_chunk(&id) {
+            Ok(chunk) => {
+                let result = self.items(items, Ok(&chunk), reader);
+                reader.give_back(chunk);
+                result
+            }
+            Err(error) => self.items(items, Err(&error), reader),
+        }
+    }
+
+    /// Restores the items of a batch, whose chunk's bytes are there or not.
+    fn items(
+        &self,
+        items: Vec<(Item, Option<Slice>)>,
+        chunk: Result<&[u8], &FormatError>,
+        reader: &mut ContentReader,
+    ) -> Result<()> {
+        for (item, slice) in items {
+            let bytes = match (slice, chunk) {
+                (None, _) => Ok(&[][..]),
+                (Some(slice), Ok(chunk)) => StreamReader::part(chunk, &slice),
+                (Some(_), Err(error)) => Err(FormatError::new(error.class, error.to_string())),
+            };
+            let written = bytes.and_then(|bytes| self.write_small(&item, bytes));
+            self.settle(item, written, Some(reader))?;
+        }
+        Ok(())
+    }
+
+    /// Writes an entry whose bytes are all there.
+    fn write_small(&self, item: &Item, bytes: &[u8]) -> FormatResult<Vec<String>> {
+        let Holds::Content { digest, .. } = &item.entry.holds else {
+            return item.directory.out.create_special(&item.entry);
+        };
+        if Digest::of(bytes) != *digest {
+            return Err(other_digest());
+        }
+        let file = item.directory.out.create_file(&item.entry.name)?;
+        if !bytes.is_empty() {
+            file.write_at(bytes, 0)?;
+        }
+        file.finish(&item.entry)
+    }
+
+    fn whole(&self, item: Item, reader: &mut ContentReader) -> Result<()> {
+        let written = self.write_whole(&item, reader);
+        self.settle(item, written, Some(reader))
+    }
+
+    /// Writes an entry, reading its content if it has one.
+    fn write_whole(&self, item: &Item, reader: &mut ContentReader) -> FormatResult<Vec<String>> {
+        let Some(content) = &item.content else { return self.write_small(item, &[]) };
+        let file = item.directory.out.create_file(&item.entry.name)?;
+        if content.has_holes() {
+            file.set_length(content.size)?;
+        }
+        let digest = reader.read(content, &mut Into { file: &file, losses: None })?;
+        if digest != content.digest {
+            return Err(other_digest());
+        }
+        file.finish(&item.entry)
+    }
+
+    /// Makes the file of a long content; nothing if it could not be made, which is told.
+    pub fn begin_large(&self, mut item: Item, leaves: u64) -> Result<Option<Large>> {
+        let begun = item.directory.out.create_file(&item.entry.name).and_then(|file| {
+            let content = item.content.take().ok_or_else(|| FormatError::missing("no content"))?;
+            file.set_length(content.size)?;
+            Ok((file, content))
+        });
+        match begun {
+            Ok((file, content)) => {
+                let leaves = vec![Digest::NONE; usize::try_from(leaves).unwrap_or(0)];
+                let (leaves, error) = (Mutex::new(leaves), Mutex::default());
+                Ok(Some(Large { item, content: *content, file, leaves, error }))
+            }
+            Err(error) => self.settle(item, Err(error), None).map(|()| None),
+        }
+    }
+
+    fn leaf(&self, large: &Large, leaf: u64, reader: &mut ContentReader) {
+        if lock(&large.error).is_some() {
+            return;
+        }
+        let start = leaf * LEAF_LENGTH;
+        let range = start..start.saturating_add(LEAF_LENGTH).min(large.content.size);
+        let mut sink = Into { file: &large.file, losses: Some(self.losses) };
+        match reader.read_range(&large.content, range, &mut sink) {
+            Ok(digest) => {
+                let place = usize::try_from(leaf).unwrap_or(usize::MAX);
+                if let Some(slot) = lock(&large.leaves).get_mut(place) {
+                    *slot = digest;
+                }
+            }
+            Err(error) => {
+                lock(&large.error).get_or_insert(error);
+            }
+        }
+    }
+
+    /// Lets go of a long content; the last to do so compares its digest.
+    pub fn let_go_of(&self, large: Arc<Large>) -> Result<()> {
+        let Some(large) = Arc::into_inner(large) else { return Ok(()) };
+        let Large { item, content, file, leaves, error } = large;
+        let error = error.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let leaves = leaves.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let written = match error {
+            Some(error) => Err(error),
+            None if join_leaves(&leaves, content.size) != content.digest => Err(other_digest()),
+            None => file.finish(&item.entry),
+        };
+        self.settle_bytes(item, written, None, false)
+    }
+
+    /// An item was written, or not: tells it, and deals with the other names of its inode.
+    fn settle(
+        &self,
+        item: Item,
+        written: FormatResult<Vec<String>>,
+        reader: Option<&mut ContentReader>,
+    ) -> Result<()> {
+        self.settle_bytes(item, written, reader, true)
+    }
+
+    fn settle_bytes(
+        &self,
+        item: Item,
+        written: FormatResult<Vec<String>>,
+        mut reader: Option<&mut ContentReader>,
+        counts_bytes: bool,
+    ) -> Result<()> {
+        let mut next = Some((item, written));
+        while let Some((item, written)) = next.take() {
+            match written {
+                Ok(problems) => {
+                    let size = match item.entry.holds {
+                        Holds::Content { size, .. } => size,
+                        _ => 0,
+                    };
+                    problems.into_iter().for_each(|what| self.losses.loss(&item.path, what));
+                    if counts_bytes {
+                        self.losses.bytes(item.entry.payload_length());
+                    }
+                    self.done(&item.path, item.entry.kind().unwrap_or(Kind::File), size);
+                    if let Some(group) = item.group {
+                        for waiting in self.groups.restored(group, &item.path) {
+                            self.link(waiting, &item.path)?;
+                        }
+                    }
+                    self.release(item.directory);
+                }
+                Err(error) if is_fatal(&error) => return Err(error).in_place(names::show(&item.path)),
+                Err(error) => {
+                    self.lose(&item.path, &format!("not restored: {error}"));
+                    let heir = item.group.and_then(|group| self.groups.failed(group));
+                    self.release(item.directory);
+                    next = heir.map(|heir| {
+                        let written = match &mut reader {
+                            Some(reader) => self.write_whole(&heir, reader),
+                            None => self.readers.with(|reader| self.write_whole(&heir, reader)),
+                        };
+                        (heir, written)
+                    });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// An item cannot be restored.
+    pub fn fail(&self, item: Item, error: &FormatError) -> Result<()> {
+        self.settle(item, Err(FormatError::new(error.class, error.to_string())), None)
+    }
+
+    fn link(&self, item: Item, first: &[u8]) -> Result<()> {
+        match item.directory.out.link(&item.entry.name, self.target, first) {
+            Ok(()) => {
+                self.losses.bytes(item.entry.payload_length());
+                self.done(&item.path, item.entry.kind().unwrap_or(Kind::File), 0);
+            }
+            Err(error) if is_fatal(&error) => return Err(error).in_place(names::show(&item.path)),
+            Err(error) => {
+                let what = format!("not linked to {}: {error}", names::show(first));
+                self.lose(&item.path, &what);
+            }
+        }
+        self.release(item.directory);
+        Ok(())
+    }
+
+    /// After everything else: what could only be done then.
+    pub fn finish(&self) {}
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Writes the data of a content to its file.
+struct Into<'f> {
+    file: &'f OutFile,
+    /// Who is told of bytes as they are written.
+    losses: Option<&'f Losses<'f>>,
+}
+
+impl Sink for Into<'_> {
+    fn data(&mut self, offset: u64, bytes: &[u8]) -> FormatResult<()> {
+        self.file.write_at(bytes, offset)?;
+        if let Some(losses) = self.losses {
+            losses.bytes(bytes.len() as u64);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,32 @@
+//! The jobs of Diptych as a library, and the command `diptych` on top of it.
+//!
+//! A job takes what it works on and a [`progress::Progress`] that it reports to; it never prints. This is the one place
+//! where archive files, the two streams in them and a directory tree meet. Reading order: [`archive_path`] and
+//! [`open`] (how an archive is found and opened), [`content`] (how a content is read and proved), then a job:
+//! [`create`], [`extract`], [`list`], [`verify`], [`diff`], [`cat`], [`export`], [`hash`]. [`cli`] is the command.
+
+pub mod archive_path;
+mod batch;
+pub mod cat;
+pub mod cli;
+pub mod content;
+pub mod create;
+pub mod diff;
+pub mod error;
+pub mod export;
+pub mod extract;
+pub mod hash;
+mod links;
+pub mod list;
+pub mod mode;
+pub mod names;
+pub mod open;
+mod owners;
+mod pool;
+pub mod progress;
+pub mod select;
+pub mod size;
+pub mod spool;
+pub mod verify;
+
+pub use error::{Error, Result};

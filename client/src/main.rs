@@ -1,0 +1,5 @@
+//! The command `diptych`.
+
+fn main() -> std::process::ExitCode {
+    diptych_client::cli::run()
+}
