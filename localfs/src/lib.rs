@@ -12,6 +12,7 @@ mod ahead;
 mod attributes;
 pub mod capture;
 mod content;
+pub mod extract;
 mod facts;
 mod handle;
 mod listing;

@@ -1,4 +1,4 @@
-//! The project's own chores: `cargo xtask test`, `soak`, `vectors`, `bench`.
+//! The project's own chores: `cargo xtask test`, `soak`, `vectors`, `bench`, `man`, `demo`.
 //!
 //! A chore either does all of what it says or fails with the command that would help; none leaves a part out
 //! silently.
@@ -6,6 +6,8 @@
 // A program for people at a terminal.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
+mod demo;
+mod man;
 mod run;
 mod setup;
 
@@ -44,6 +46,17 @@ enum Chore {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,
     },
+    /// Archive, verify and extract a real tree, and prove that the copy is the original
+    Demo {
+        /// The tree
+        #[arg(default_value = "/usr/share")]
+        tree: std::path::PathBuf,
+        /// Keep the archive and the copy
+        #[arg(long)]
+        keep: bool,
+    },
+    /// Write manual pages and shell completions into cargo's target folder
+    Man,
 }
 
 fn main() -> Result<()> {
@@ -51,6 +64,8 @@ fn main() -> Result<()> {
         Chore::Test { quick } => test(quick),
         Chore::Soak { seconds } => soak(seconds),
         Chore::Vectors => vectors(),
+        Chore::Demo { tree, keep } => demo::run(&tree, keep),
+        Chore::Man => man::write(),
         Chore::Bench { arguments } => {
             run::must_succeed(run::command("bash").arg("bench/compare.sh").args(arguments))
         }

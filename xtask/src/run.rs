@@ -120,3 +120,9 @@ mod tests {
         assert_eq!(counts.to_string(), "44 passed, 2 failed, 1 left out, in 3 binaries");
     }
 }
+
+/// A command as one would type it.
+pub fn words(command: &Command) -> String {
+    let all = std::iter::once(command.get_program()).chain(command.get_args());
+    all.map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")
+}
