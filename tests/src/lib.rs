@@ -11,6 +11,7 @@ pub mod dir;
 pub mod disk;
 pub mod monitor;
 pub mod random;
+pub mod readers;
 pub mod tools;
 pub mod tree;
 pub mod vectors;

@@ -24,8 +24,8 @@ mod s11_packs;
 mod s12_archives;
 mod s13_limits;
 
-use diptych_format::error::{Class, Stream as Bytes};
 use diptych_format::Digest;
+use diptych_format::error::{Class, Stream as Bytes};
 
 use rows::{Placed, Row};
 use stream_maker::{Stream, StreamMaker, TableMaker};
@@ -172,7 +172,9 @@ pub fn all() -> Vec<Vector> {
 
 /// Vectors that are too long to be kept: they are made anew for each run.
 pub fn large() -> Vec<Vector> {
-    s13_limits::vectors()
+    // Values that are nested as deep as an archive can be are made, copied and dropped by recursion.
+    let thread = std::thread::Builder::new().stack_size(256 << 20).spawn(s13_limits::vectors);
+    thread.unwrap().join().unwrap()
 }
 
 /// A tree in which a directory `b` is whatever `table` writes, with a sound directory before it.

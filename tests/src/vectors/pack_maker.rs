@@ -182,7 +182,8 @@ pub struct SegmentMaker {
 impl SegmentMaker {
     /// A segment of slices.
     pub fn new(ids: &[Digest], slices: &[(u64, u64, u64)]) -> Self {
-        let slices: Vec<_> = slices.iter().map(|(chunk, start, length)| (*chunk, *start, *length, 0)).collect();
+        let slices: Vec<_> =
+            slices.iter().map(|(chunk, start, length)| (*chunk, *start, *length, 0)).collect();
         Self::of_level(0, ids, &slices)
     }
 

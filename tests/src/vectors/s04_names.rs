@@ -86,8 +86,7 @@ fn root_with_name() -> Vector {
 /// 63 directories with names of 1024 bytes, and a name of `length` below them.
 fn long_path(stream: &mut StreamMaker<'_>, length: usize, is_wrong: bool) -> Placed {
     let rows = vec![Row::fifo(vec![b'p'; length])];
-    let mut below =
-        if is_wrong { stream.broken(rows, |_| ()) } else { stream.directory(rows) };
+    let mut below = if is_wrong { stream.broken(rows, |_| ()) } else { stream.directory(rows) };
     for _ in 0..63 {
         below = stream.directory(vec![Row::directory([b'd'; 1024], below)]);
     }

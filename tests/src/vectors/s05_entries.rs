@@ -43,7 +43,12 @@ fn times() -> Vec<Vector> {
     let mut ctime = Row::fifo("f");
     ctime.ctime.1 = 1_000_000_000;
     vec![
-        right("5.2_time_before_1970", "A-5.2-1", "times count forward", Row::fifo("f").mtime(-1, 999_999_999)),
+        right(
+            "5.2_time_before_1970",
+            "A-5.2-1",
+            "times count forward",
+            Row::fifo("f").mtime(-1, 999_999_999),
+        ),
         right("5.2_first_time", "A-5.2-1", "the least time", Row::fifo("f").mtime(i64::MIN, 0)),
         wrong("5.2_a_whole_second", "A-5.2-1", "10^9 nanoseconds", Row::fifo("f").mtime(0, 1_000_000_000)),
         wrong("5.2_a_whole_second_of_ctime", "A-5.2-1", "10^9 nanoseconds in a ctime", ctime),

@@ -8,7 +8,10 @@ use super::stream_maker::TableMaker;
 use super::{Vector, beside, broken, some_rows};
 
 pub fn vectors() -> Vec<Vector> {
-    [lengths(), ids(), counts(), widths(), zeros(), ends(), unknown(), frames()].into_iter().flatten().collect()
+    [lengths(), ids(), counts(), widths(), zeros(), ends(), unknown(), frames()]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 fn wrong(
@@ -62,7 +65,7 @@ fn counts() -> Vec<Vector> {
             let column = t.body.column(c::BODY_DIGEST);
             (column.count, column.data) = (2, column.data[..64].to_vec());
         }),
-        count("6_digests_absent", "no digests for three rows", |t| {
+        wrong("6_digests_absent", "A-6-13", "no digests for three rows", |t| {
             t.body.remove(c::BODY_DIGEST);
         }),
         count("6_count_of_sets", "two uids for three sets", |t| {

@@ -168,7 +168,12 @@ fn below() -> Vec<Vector> {
     });
     vec![
         fault("7.1_payload_below", "A-7.1-8", "another payload below", told(|told| told.payload += 1)),
-        fault("7.1_entries_below", "A-7.1-9", "another number of entries below", told(|told| told.entries -= 1)),
+        fault(
+            "7.1_entries_below",
+            "A-7.1-9",
+            "another number of entries below",
+            told(|told| told.entries -= 1),
+        ),
         fault("7.1_directories_too_many", "A-7.1-9", "a reference, and no directory", too_many),
         fault("7.1_no_reference", "A-7.1-9", "a directory, and no reference", {
             beside(|stream| {

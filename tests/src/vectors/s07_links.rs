@@ -19,7 +19,8 @@ fn linked<'e>(links: Links<'_>) -> (StreamMaker<'e>, Placed) {
     let below = stream.directory(vec![Row::file("c", "content")]);
     let rows = [Row::file("a", "content"), Row::file("b", "content"), Row::directory("d", below)];
     let top = stream.directory(rows.into_iter().chain([Row::file("e", "another")]).collect());
-    let row = |(path, first, count): &(&str, &str, u64)| (path.as_bytes().into(), first.as_bytes().into(), *count);
+    let row =
+        |(path, first, count): &(&str, &str, u64)| (path.as_bytes().into(), first.as_bytes().into(), *count);
     stream.links = links.iter().map(row).collect();
     (stream, top)
 }

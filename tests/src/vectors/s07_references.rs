@@ -105,7 +105,10 @@ fn order() -> Vec<Vector> {
         stream.directory(vec![Row::directory("d", once), Row::directory("e", again)])
     });
     // What was placed is no longer wrong for the table above it.
-    vec![Vector::fault("8.2_shared_table", "A-14-4", Corrupt, "two directories share a table", shared), nested()]
+    vec![
+        Vector::fault("8.2_shared_table", "A-14-4", Corrupt, "two directories share a table", shared),
+        nested(),
+    ]
 }
 
 fn nested() -> Vector {

@@ -48,11 +48,7 @@ fn headers() -> Vec<Vector> {
     ]
 }
 
-fn root(
-    name: &'static str,
-    what: &'static str,
-    spoil: impl FnOnce(&mut TableMaker) + 'static,
-) -> Vector {
+fn root(name: &'static str, what: &'static str, spoil: impl FnOnce(&mut TableMaker) + 'static) -> Vector {
     let mut stream = StreamMaker::new();
     stream.spoil_root = Some(Box::new(spoil));
     let top = stream.directory(some_rows());
@@ -73,7 +69,7 @@ fn roots() -> Vec<Vector> {
     vec![
         root("8.2_root_is_file", "the root is a file", file),
         root("8.2_no_root", "the root table has no row", none),
-        root("8.2_root_tag", "the root table is an index table", |t| t.body.tag = *b"IDXB"),
+        root("8.2_root_tag", "the root table is a hole table", |t| t.body.tag = *b"HOLE"),
     ]
 }
 
@@ -85,7 +81,13 @@ fn ends() -> Vec<Vector> {
         of_bytes("8.3_nothing", "A-8.3-1", Truncated, "no bytes at all", (0, vec![])),
         of_bytes("8.3_header_alone", "A-8.3-1", Truncated, "nothing behind the header", (0, cut(32))),
         of_bytes("8.3_of_159", "A-8.3-1", Truncated, "a byte shorter than both ends", (0, cut(159))),
-        of_bytes("8.3_cut_off", "A-8.3-1", Truncated, "the last byte lacks", (end as u64 - 129, cut(end - 1))),
+        of_bytes(
+            "8.3_cut_off",
+            "A-8.3-1",
+            Truncated,
+            "the last byte lacks",
+            (end as u64 - 129, cut(end - 1)),
+        ),
         of_bytes("8.3_trailer_lacks", "A-8.3-1", Truncated, "all but the trailer", {
             (end as u64 - 256, cut(end - 128))
         }),
@@ -121,7 +123,9 @@ fn trailers() -> Vec<Vector> {
         trailer("8.3_magic", "A-8.3-1", Truncated, "the magic is the header's", |t| {
             t.magic = *b"\x89DPTM\r\n\x1a";
         }),
-        trailer("8.3_stream_length", "A-8.3-1", Truncated, "the stream was longer", |t| t.stream_length_off = 8),
+        trailer("8.3_stream_length", "A-8.3-1", Truncated, "the stream was longer", |t| {
+            t.stream_length_off = 8
+        }),
         trailer("8.3_version", "A-8.1-2", Unsupported, "the trailer has version 2", |t| t.version = 2),
         trailer("8.3_entries", "A-8.3-2", Corrupt, "an entry more than there are", |t| t.entries += 1),
         trailer("8.3_payload_length", "A-8.3-3", Corrupt, "a payload of no byte", |t| t.payload_length = 0),

@@ -62,7 +62,12 @@ fn frames() -> Vec<Vector> {
             "slices end beyond the segment",
             changed(|s| s.slices.length_off = 8),
         ),
-        wrong("10.3_tag", "A-6-12", "slices before ids", changed(|s| std::mem::swap(&mut s.ids, &mut s.slices))),
+        wrong(
+            "10.3_tag",
+            "A-6-12",
+            "slices before ids",
+            changed(|s| std::mem::swap(&mut s.ids, &mut s.slices)),
+        ),
         fault(
             "10.3_unknown_column",
             "A-6-9",
@@ -128,7 +133,12 @@ fn cuts() -> Vec<Vector> {
         wrong("10.3_goes_on_at_256", "A-10.3-4", "a slice behind one that ends the segment", {
             new(&ends, &alternate(257))
         }),
-        right("10.3_goes_on_before_256", "A-10.3-4", "the id ends no segment of 255", new(&ids, &alternate(256))),
+        right(
+            "10.3_goes_on_before_256",
+            "A-10.3-4",
+            "the id ends no segment of 255",
+            new(&ids, &alternate(256)),
+        ),
         right("10.3_of_4096", "A-10.3-4 A-13-1", "slices as many as can be", new(&none, &alternate(4096))),
         fault("10.3_of_4097", "A-10.3-4 A-13-1", Limit, "a slice too many", new(&none, &alternate(4097))),
     ]

@@ -5,7 +5,8 @@ use diptych_format::error::Stream as Bytes;
 use diptych_format::section as c;
 
 use super::pack_maker::{
-    ChunkMaker, METADATA, PAYLOAD, PackMaker, PackTrailerMaker, SEGMENT, SegmentMaker, chunk_id, inner, zstd_run,
+    ChunkMaker, METADATA, PAYLOAD, PackMaker, PackTrailerMaker, SEGMENT, SegmentMaker, chunk_id, inner,
+    zstd_run,
 };
 use super::section_maker::SectionMaker;
 use super::{Input, Vector};
@@ -57,7 +58,8 @@ fn headers() -> Vec<Vector> {
 }
 
 fn chunks() -> Vec<Vector> {
-    let other = |kind, id| second(|chunk| *chunk = ChunkMaker { kind, id, ..ChunkMaker::raw(PAYLOAD, b"second") });
+    let other =
+        |kind, id| second(|chunk| *chunk = ChunkMaker { kind, id, ..ChunkMaker::raw(PAYLOAD, b"second") });
     let metadata = chunk_id(METADATA, b"second");
     let twice = |chunk: &mut ChunkMaker| *chunk = ChunkMaker::raw(PAYLOAD, b"first");
     let (_, twice) = second(twice);
@@ -132,7 +134,13 @@ fn codecs() -> Vec<Vector> {
         }),
         wrong("11_frame_cut_off", "A-11-3", "the frame's last byte lacks", inner(1, 300, &frame[..12])),
         wrong("11_no_frame", "A-11-3", "data that is no frame", spoilt(0)),
-        fault("11_codec", "A-11-4", Unsupported, "a codec that is not known", stored(inner(2, 300, &run), &run)),
+        fault(
+            "11_codec",
+            "A-11-4",
+            Unsupported,
+            "a codec that is not known",
+            stored(inner(2, 300, &run), &run),
+        ),
     ]
 }
 

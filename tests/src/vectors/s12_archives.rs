@@ -4,7 +4,7 @@ use diptych_format::Digest;
 use diptych_format::error::Class::{self, Corrupt, Limit, Missing, Unsupported};
 use diptych_format::error::Stream as Bytes;
 
-use super::pack_maker::{ArchiveMaker, ChunkMaker, PAYLOAD, SEGMENT, SegmentMaker, manifest};
+use super::pack_maker::{ArchiveMaker, ChunkMaker, MANIFEST, PAYLOAD, SEGMENT, SegmentMaker, manifest};
 use super::rows::Row;
 use super::stream_maker::{Stream, StreamMaker};
 use super::{Input, Vector};
@@ -23,7 +23,13 @@ fn text() -> String {
     manifest(&stream(), (Digest([0xab; 32]), 600), (Digest([0xcd; 32]), 7))
 }
 
-fn of_text(name: &'static str, covers: &'static str, expect: Option<Class>, what: &'static str, text: &[u8]) -> Vector {
+fn of_text(
+    name: &'static str,
+    covers: &'static str,
+    expect: Option<Class>,
+    what: &'static str,
+    text: &[u8],
+) -> Vector {
     let place = expect.map(|_| (Bytes::Manifest, 0));
     Vector::of(Input::Manifest, name, covers, expect, what).with(place, text.to_vec())
 }
@@ -40,13 +46,20 @@ fn manifests() -> Vec<Vector> {
         right("12_manifest", "A-12-2", "a manifest", text()),
         right("12_keys_in_other_order", "A-12-2", "keys in another order, and spaces", reordered()),
         right("12_unknown_keys", "A-12-3", "keys that are not known", {
-            text().replace("\"root\"", "\"new\":[{}],\"root\"").replace("{\"format\"", "{\"a\":null,\"format\"")
+            text()
+                .replace("\"root\"", "\"new\":[{}],\"root\"")
+                .replace("{\"format\"", "{\"a\":null,\"format\"")
         }),
         of_text("12_version", "A-12-2", Some(Unsupported), "version 2, with other keys", version.as_bytes()),
         wrong("12_format", "the format is another", "diptych-archive", "diptych-snapshot"),
         wrong("12_version_is_text", "the version is a string", "\"version\":1", "\"version\":\"1\""),
         wrong("12_key_lacks", "no key complete", "\"complete\":true,", ""),
-        wrong("12_key_twice", "a key stands twice", "\"complete\":true,", "\"complete\":true,\"complete\":true,"),
+        wrong(
+            "12_key_twice",
+            "a key stands twice",
+            "\"complete\":true,",
+            "\"complete\":true,\"complete\":true,",
+        ),
         wrong("12_id_too_short", "63 hexadecimal digits", "\"abab", "\"bab"),
         wrong("12_id_not_hexadecimal", "a digit that is none", "\"abab", "\"gbab"),
         wrong("12_entries_below_0", "-1 entries", "\"entries\":2", "\"entries\":-1"),
@@ -55,7 +68,13 @@ fn manifests() -> Vec<Vector> {
         wrong("12_cut_off", "the last brace lacks", "\"vectors\"}", "\"vectors\""),
         wrong("12_more_behind", "a second object", "\"vectors\"}", "\"vectors\"}{}"),
         of_text("12_no_json", "A-12-2", Some(Corrupt), "no JSON", b"diptych"),
-        of_text("12_not_utf8", "A-12-2", Some(Corrupt), "no UTF-8", &[b"{\"\xff\":", text().as_bytes()].concat()),
+        of_text(
+            "12_not_utf8",
+            "A-12-2",
+            Some(Corrupt),
+            "no UTF-8",
+            &[b"{\"\xff\":", text().as_bytes()].concat(),
+        ),
         of_text("12_no_object", "A-12-2", Some(Corrupt), "an array", format!("[{}]", text()).as_bytes()),
     ]
 }
@@ -83,9 +102,13 @@ fn closed(
     let mut archive = archive();
     spoil(&mut archive);
     let pack = archive.pack();
-    let at = pack.offset(pack.chunks.len() - 1);
+    let manifest = pack.chunks.iter().position(|chunk| chunk.kind == MANIFEST);
+    let place = match class {
+        Missing => (Bytes::Metadata, 0),
+        _ => (Bytes::Pack, manifest.map_or(0, |manifest| pack.offset(manifest))),
+    };
     Vector::of(Input::Archive, name, covers, Some(class), what)
-        .with(Some((Bytes::Pack, at)), pack.encode())
+        .with(Some(place), pack.encode())
         .with_listing(vec![], None)
 }
 
@@ -107,7 +130,7 @@ fn places() -> Vec<Vector> {
             });
         }),
         closed("12_two_manifests", "A-12-1", Corrupt, "two chunks of kind manifest", |maker| {
-            spoil_chunks(maker, |chunks| chunks.insert(1, ChunkMaker::raw(4, text().as_bytes())));
+            spoil_chunks(maker, |chunks| chunks.insert(1, ChunkMaker::raw(MANIFEST, text().as_bytes())));
         }),
         closed("12_no_manifest", "A-12-1", Corrupt, "no chunk of kind manifest", |maker| {
             spoil_chunks(maker, |chunks| drop(chunks.pop()));
@@ -124,13 +147,20 @@ fn agreement() -> Vec<Vector> {
             }));
         })
     };
-    let tree = closed("12_tree_id_differs", "A-12-4", Corrupt, "the manifest tells another tree id", |maker| {
-        let id = maker.stream.tree_id.to_string();
-        maker.spoil_manifest = Some(Box::new(move |text| *text = text.replace(&id, &id.chars().rev().collect::<String>())));
-    });
+    let tree =
+        closed("12_tree_id_differs", "A-12-4", Corrupt, "the manifest tells another tree id", |maker| {
+            let id = maker.stream.tree_id.to_string();
+            maker.spoil_manifest =
+                Some(Box::new(move |text| *text = text.replace(&id, &id.chars().rev().collect::<String>())));
+        });
     vec![
         tree,
-        differs("12_entries_differ", "the manifest tells three entries of two", "\"entries\":2", "\"entries\":3"),
+        differs(
+            "12_entries_differ",
+            "the manifest tells three entries of two",
+            "\"entries\":2",
+            "\"entries\":3",
+        ),
         differs("12_complete_differs", "the manifest tells no complete archive", "true", "false"),
     ]
 }
@@ -157,31 +187,35 @@ fn maps() -> Vec<Vector> {
         mapped(
             "10.3_map_too_short",
             "A-10.3-6",
-            (Corrupt, (Bytes::Segment, 0)),
+            (Corrupt, (Bytes::Payload, 0)),
             "the map of the payload is a byte shorter than the stream",
             (vec![chunk()], map(&[(0, 0, 6)]), 7),
         ),
         mapped(
             "10.3_map_too_long",
             "A-10.3-6",
-            (Corrupt, (Bytes::Segment, 0)),
+            (Corrupt, (Bytes::Payload, 0)),
             "the map of the payload is a byte longer than the stream",
-            (vec![ChunkMaker::raw(PAYLOAD, b"contents")], {
-                SegmentMaker::new(&[ChunkMaker::raw(PAYLOAD, b"contents").id], &[(0, 0, 8)])
-            }, 7),
+            (
+                vec![ChunkMaker::raw(PAYLOAD, b"contents")],
+                { SegmentMaker::new(&[ChunkMaker::raw(PAYLOAD, b"contents").id], &[(0, 0, 8)]) },
+                7,
+            ),
         ),
         mapped(
             "10.3_slice_beyond_chunk",
-            "A-10.3-6",
+            "A-10.3-7",
             (Corrupt, (Bytes::Payload, 0)),
             "a slice ends beyond its chunk",
-            (vec![ChunkMaker::raw(PAYLOAD, b"conten")], {
-                SegmentMaker::new(&[ChunkMaker::raw(PAYLOAD, b"conten").id], &[(0, 0, 7)])
-            }, 7),
+            (
+                vec![ChunkMaker::raw(PAYLOAD, b"conten")],
+                { SegmentMaker::new(&[ChunkMaker::raw(PAYLOAD, b"conten").id], &[(0, 0, 7)]) },
+                7,
+            ),
         ),
         mapped(
             "10.3_segment_as_payload",
-            "A-11-5",
+            "A-10.3-7",
             (Corrupt, (Bytes::Pack, 16)),
             "a slice of the payload is one of a segment",
             {
@@ -217,7 +251,19 @@ fn missing() -> Vec<Vector> {
 pub fn large() -> Vec<Vector> {
     let long = |length: usize| format!("{}{}", text(), " ".repeat(length - text().len()));
     vec![
-        of_text("12_manifest_of_1_mib", "A-12-1", None, "a manifest as long as can be", long(1 << 20).as_bytes()),
-        of_text("12_manifest_beyond", "A-12-1", Some(Limit), "a byte too long", long((1 << 20) + 1).as_bytes()),
+        of_text(
+            "12_manifest_of_1_mib",
+            "A-12-1",
+            None,
+            "a manifest as long as can be",
+            long(1 << 20).as_bytes(),
+        ),
+        of_text(
+            "12_manifest_beyond",
+            "A-12-1",
+            Some(Limit),
+            "a byte too long",
+            long((1 << 20) + 1).as_bytes(),
+        ),
     ]
 }

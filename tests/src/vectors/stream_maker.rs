@@ -170,7 +170,8 @@ impl<'e> StreamMaker<'e> {
             self.at = Some(position);
         }
         let payload = rows.iter().fold(0u64, |sum, row| sum.wrapping_add(row.payload()));
-        let entries = rows.iter().fold(0u64, |sum, row| sum.wrapping_add(1 + row.entries_below()));
+        let entries =
+            rows.iter().fold(0u64, |sum, row| sum.wrapping_add(1).wrapping_add(row.entries_below()));
         // A hole or value table that was spoiled just now breaks the table that refers to it.
         let is_broken = self.at != aside;
         let (digest, length) = self.write_table(&table);
@@ -262,8 +263,10 @@ impl<'e> StreamMaker<'e> {
         is_broken: bool,
     ) -> Placed {
         let position = self.position();
-        let firsts: Vec<&[u8]> =
-            pieces.iter().map(|piece| piece.pieces[0].rows.first().map_or(&b""[..], |row| &row.name)).collect();
+        let firsts: Vec<&[u8]> = pieces
+            .iter()
+            .map(|piece| piece.pieces[0].rows.first().map_or(&b""[..], |row| &row.name))
+            .collect();
         let digests: Vec<Digest> = pieces.iter().map(|piece| piece.digest).collect();
         let column = |value: fn(&Placed) -> u64| pieces.iter().map(value).collect::<Vec<u64>>();
         let distances: Vec<u64> = column(|piece| piece.position).iter().map(|at| position - at).collect();

@@ -5,3 +5,4 @@
 mod spec;
 mod support;
 mod tidy;
+mod vectors;
