@@ -139,15 +139,17 @@ pub struct Segment<'a> {
 impl<'a> Segment<'a> {
     /// Checks the segment that `bytes` are. Spec: A-10.3-1 to A-10.3-5, A-10.3-7.
     pub fn parse(bytes: &'a [u8]) -> Result<Self> {
-        let at = |offset: usize| move |error: Error| error.at(Stream::Segment, offset as u64);
-        let chunks = Section::parse(bytes, SEGMENT_CHUNKS).map_err(at(0))?;
-        let split = chunks.length();
-        let rest = bytes.get(split..).unwrap_or_default();
-        let rows = Section::parse(rest, SEGMENT_SLICES).map_err(at(split))?;
+        Self::parse_unplaced(bytes).map_err(|error| error.at(Stream::Segment, 0))
+    }
+
+    fn parse_unplaced(bytes: &'a [u8]) -> Result<Self> {
+        let chunks = Section::parse(bytes, SEGMENT_CHUNKS)?;
+        let rest = bytes.get(chunks.length()..).unwrap_or_default();
+        let rows = Section::parse(rest, SEGMENT_SLICES)?;
         if rows.length() != rest.len() {
-            return Err(Error::corrupt("bytes follow a segment")).map_err(at(split + rows.length()));
+            return Err(Error::corrupt("bytes follow a segment"));
         }
-        Self::from_sections(&chunks, &rows).map_err(at(split))
+        Self::from_sections(&chunks, &rows)
     }
 
     fn from_sections(chunks: &Section<'a>, rows: &Section<'a>) -> Result<Self> {

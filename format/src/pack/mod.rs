@@ -90,22 +90,22 @@ pub fn encode_header(holds: PackHolds) -> [u8; HEADER_LENGTH] {
 
 /// Reads the header of a pack.
 pub fn decode_header(bytes: &[u8]) -> Result<PackHolds> {
-    let at = |offset| move |error: Error| error.at(Stream::Pack, offset);
+    let at = |error: Error| error.at(Stream::Pack, 0);
     let Some((header, _)) = bytes.split_first_chunk::<HEADER_LENGTH>() else {
-        return Err(Error::truncated("the pack ends inside its header")).map_err(at(0));
+        return Err(Error::truncated("the pack ends inside its header")).map_err(at);
     };
     if header[..8] != MAGIC {
-        return Err(Error::corrupt("this is no pack: its first bytes are others")).map_err(at(0));
+        return Err(Error::corrupt("this is no pack: its first bytes are others")).map_err(at);
     }
-    validate_version([header[8], header[9]]).map_err(at(8))?;
+    validate_version([header[8], header[9]]).map_err(at)?;
     if header[11..] != [0; 5] {
-        return Err(Error::corrupt("reserved bytes of a pack's header are not zero")).map_err(at(11));
+        return Err(Error::corrupt("reserved bytes of a pack's header are not zero")).map_err(at);
     }
     let holds = PackHolds::ALL.iter().find(|(_, number, _)| *number == header[10]);
     holds
         .map(|(holds, _, _)| *holds)
         .ok_or_else(|| Error::corrupt("a pack's header does not say what the pack holds"))
-        .map_err(at(10))
+        .map_err(at)
 }
 
 fn validate_version(bytes: [u8; 2]) -> Result<()> {
@@ -143,16 +143,16 @@ impl PackTrailer {
     /// Reads the last bytes of a file of `file_length` bytes. Spec: A-11-8.
     pub fn decode(bytes: &[u8; TRAILER_LENGTH], file_length: u64) -> Result<Self> {
         let start = file_length.saturating_sub(TRAILER_LENGTH as u64);
-        let at = |offset| move |error: Error| error.at(Stream::Pack, start + offset);
+        let at = |error: Error| error.at(Stream::Pack, start);
         let number = |from: usize| {
             let field = bytes.get(from..from + 8).and_then(|field| field.try_into().ok());
             field.map_or(0, u64::from_le_bytes)
         };
         if bytes[56..] != END_MAGIC {
             let what = "the pack has no end: it was cut off, or its writer did not finish";
-            return Err(Error::truncated(what)).map_err(at(56));
+            return Err(Error::truncated(what)).map_err(at);
         }
-        validate_version([bytes[48], bytes[49]]).map_err(at(48))?;
+        validate_version([bytes[48], bytes[49]]).map_err(at)?;
         let trailer = Self {
             directory_digest: Digest(bytes[..32].try_into().unwrap_or_default()),
             directory_length: number(32),
@@ -163,12 +163,12 @@ impl PackTrailer {
                 "the pack is {} bytes long, and {file_length} are there",
                 trailer.pack_length
             )))
-            .map_err(at(40));
+            .map_err(at);
         }
         if bytes[50..56] != [0; 6] {
-            return Err(Error::corrupt("reserved bytes of a pack's trailer are not zero")).map_err(at(50));
+            return Err(Error::corrupt("reserved bytes of a pack's trailer are not zero")).map_err(at);
         }
-        trailer.directory_offset().map_err(at(32))?;
+        trailer.directory_offset().map_err(at)?;
         Ok(trailer)
     }
 

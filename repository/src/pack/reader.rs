@@ -47,7 +47,7 @@ impl PackReader {
         file.read_exact_at(&mut header, 0).map_err(at(0))?;
         let holds = decode_header(&header)?;
         if length < (HEADER_LENGTH + TRAILER_LENGTH) as u64 {
-            return Err(Error::truncated("the pack has no end")).map_err(at(length));
+            return Err(Error::truncated("the pack has no end")).map_err(at(0));
         }
         let tail_start = length - length.min(TAIL_LENGTH);
         let tail = read(&*file, tail_start, length).map_err(at(tail_start))?;
