@@ -362,7 +362,7 @@ class Section(Part):
     """
 
     def __init__(self, stream, offset, data, at, tag):
-        super().__init__(stream, offset + at)
+        super().__init__(stream, offset)  # of the part that the section belongs to
         self.tag = tag
         self.must(len(data) - at >= 16, f"no room for the header of a section {tag} [A-6-11]", "truncated")
         found, self.length, self.rows, columns, reserved = struct.unpack_from("<4sIIHH", data, at)
@@ -651,8 +651,10 @@ class DirectoryTable(Table):
             elif kind == "file":
                 holes = self.holes(i)
                 absent = sum(length for _, length in holes)
-                self.must(not holes or holes[-1][0] + holes[-1][1] <= size, "a hole beyond the content [A-7.1-11]")
-                self.must(payload == size - absent, "the payload is not the size less the holes [A-7.1-11]")
+                self.must(not holes or payload < size, "holes, and all of the size is payload [A-7.1-11]")
+                part = Part(self.stream, self.sparse[i][0]) if holes else self
+                part.must(not holes or holes[-1][0] + holes[-1][1] <= size, "a hole beyond the content [A-7.1-11]")
+                part.must(payload == size - absent, "the payload is not the size less the holes [A-7.1-11]")
             elif kind != "directory":
                 self.must(payload == 0, f"a {kind} with a payload [A-7.1-8]")
 
@@ -725,6 +727,7 @@ class LinkTable(Table):
         self.firsts = self.strings("FIRST_END", "FIRSTS", self.rows, empty=True)
         self.counts = self.int("COUNT", self.rows)
         self.must(all(n >= 2 for n in self.counts), "a group of less than two paths [A-7.3-1]")
+        self.must(all(a < b for a, b in zip(self.firsts, self.names)), "the first path of a group is not its least [A-7.3-1]")
         self.finish([], [])
         self.first, self.aside = self.start, []
 
@@ -1121,7 +1124,7 @@ class MapSource:
         self.recent = Recent(64 << 20)
         segment = self._segment(root)
         segment.must(segment.level == 0 or len(segment.slices) >= 2, "a root of one segment [A-10.3-5]")
-        segment.must(segment.length == length, "the map is not as long as the stream [A-10.3-6]")
+        Part(stream, 0).must(segment.length == length, "the map is not as long as the stream [A-10.3-6]")
 
     def _segment(self, id_, level=None, slice_=None):
         segment = self.recent.get(id_)
@@ -1370,8 +1373,9 @@ class Archive:
             first.must(first.holds == 3, "no archive of one file (12)")
         self.recent = Recent(64 << 20)
         chunks = list(first.chunks.items())
-        part = Part(first.stream, chunks[-1][1][0] if chunks else PACK_HEADER)
-        part.must(sum(kind == MANIFEST for _, (_, kind, _) in chunks) == 1, "not one manifest [A-12-1]")
+        manifests = [position for _, (position, kind, _) in chunks if kind == MANIFEST]
+        part = Part(first.stream, manifests[0] if manifests else 0)
+        part.must(len(manifests) == 1, "not one manifest [A-12-1]")
         part.must(chunks[-1][1][1] == MANIFEST, "the manifest is not the last chunk [A-12-1]")
         manifest = self.manifest = parse_manifest(part, first.read_chunk(chunks[-1][0]))
         self.map = MapSource("metadata", self, *manifest["metadata"], METADATA)
