@@ -215,7 +215,7 @@ impl<'x> Extractor<'x> {
         if content.has_holes() {
             file.set_length(content.size)?;
         }
-        let digest = reader.read(content, &mut Into { file: &file, losses: None })?;
+        let digest = reader.read(content, &mut ToFile { file: &file, losses: None })?;
         if digest != content.digest {
             return Err(other_digest());
         }
@@ -245,7 +245,7 @@ impl<'x> Extractor<'x> {
         }
         let start = leaf * LEAF_LENGTH;
         let range = start..start.saturating_add(LEAF_LENGTH).min(large.content.size);
-        let mut sink = Into { file: &large.file, losses: Some(self.losses) };
+        let mut sink = ToFile { file: &large.file, losses: Some(self.losses) };
         match reader.read_range(&large.content, range, &mut sink) {
             Ok(digest) => {
                 let place = usize::try_from(leaf).unwrap_or(usize::MAX);
@@ -349,8 +349,12 @@ impl<'x> Extractor<'x> {
         Ok(())
     }
 
-    /// After everything else: what could only be done then.
-    pub fn finish(&self) {}
+    /// After everything else: flags that forbid changes are set.
+    pub fn finish(&self) {
+        for (path, what) in self.target.finish() {
+            self.losses.loss(&path, what);
+        }
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -358,13 +362,13 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 }
 
 /// Writes the data of a content to its file.
-struct Into<'f> {
+struct ToFile<'f> {
     file: &'f OutFile,
     /// Who is told of bytes as they are written.
     losses: Option<&'f Losses<'f>>,
 }
 
-impl Sink for Into<'_> {
+impl Sink for ToFile<'_> {
     fn data(&mut self, offset: u64, bytes: &[u8]) -> FormatResult<()> {
         self.file.write_at(bytes, offset)?;
         if let Some(losses) = self.losses {
