@@ -45,7 +45,7 @@ impl Archive {
             source.len().checked_sub(TRAILER_LENGTH as u64).filter(|at| *at >= HEADER_LENGTH as u64)
         else {
             let error = Error::truncated("the stream is shorter than its two ends");
-            return Err(error.at(Stream::Metadata, source.len()));
+            return Err(error.at(Stream::Metadata, 0));
         };
         let mut header = [0; HEADER_LENGTH];
         source.read_end(&mut header, 0)?;
@@ -55,7 +55,11 @@ impl Archive {
         let trailer = Trailer::decode(&trailer, source.len())?;
 
         let (root_position, root) = source.read_referred(trailer.root, trailer_position)?;
-        let root_digest = check_root(&root, &trailer).map_err(moved(root_position))?;
+        let (root_digest, sums) = check_root(&root).map_err(moved(root_position))?;
+        if sums != (trailer.entries, trailer.payload_length) {
+            let error = Error::corrupt("the trailer says other sums than the root has");
+            return Err(error.at(Stream::Metadata, trailer_position));
+        }
         let (links_position, links) = source.read_referred(trailer.links, trailer_position)?;
         let below = links_below(&links).map_err(moved(links_position))?;
         if tree_id(&root_digest, &below.digest) != trailer.tree_id {
@@ -64,7 +68,9 @@ impl Archive {
         }
         let below = Below { position: links_position, length: links.len() as u64, ..below };
         let links_top = Piece::top(below, 0);
-        Ok(Archive(Arc::new(Inner { source, trailer, root, root_position, links, links_top })))
+        let archive = Archive(Arc::new(Inner { source, trailer, root, root_position, links, links_top }));
+        archive.root_top()?;
+        Ok(archive)
     }
 
     /// What the end of the stream says of the whole.
@@ -152,6 +158,13 @@ impl Archive {
         ContentMap::new((size, digest), &found.entry.holes, found.entry.status, found.payload_start)
     }
 
+    /// How many bytes of the tables on the open path a walk or comparison keeps, of this archive and its clones. Beyond
+    /// that, which takes very large directories inside each other, it reads them a second time: so no archive takes
+    /// more memory than this, whatever its tables claim. 256 MiB unless it is said.
+    pub fn keep_at_most(&self, bytes: u64) {
+        self.source().keep_at_most(bytes);
+    }
+
     /// Tables read so far, by whatever clone.
     pub fn tables_read(&self) -> u64 {
         self.source().tables_read()
@@ -218,16 +231,13 @@ impl Archive {
     }
 }
 
-/// The digest of the root table's body. Spec: A-8.2-1, A-8.3-2, A-8.3-3.
-fn check_root(bytes: &[u8], trailer: &Trailer) -> Result<Digest> {
+/// The digest of the root table's body; entries and payload of all. Spec: A-8.2-1, A-8.3-2, A-8.3-3.
+fn check_root(bytes: &[u8]) -> Result<(Digest, (u64, u64))> {
     let table = DirectoryTable::parse(bytes)?;
     if table.rows() != 1 || !table.name(0).is_empty() || !table.is_directory(0) {
         return Err(not_a_root());
     }
-    if table.entries_total() != trailer.entries || table.payload_total() != trailer.payload_length {
-        return Err(Error::corrupt("the root has other sums than the trailer says"));
-    }
-    Ok(body_digest(table.body_bytes()))
+    Ok((body_digest(table.body_bytes()), (table.entries_total(), table.payload_total())))
 }
 
 fn not_a_root() -> Error {

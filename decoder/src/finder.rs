@@ -40,7 +40,8 @@ impl<'a> Finder<'a> {
         path: &[u8],
         take: impl FnOnce(&DirectoryTable<'_>, usize, &Piece) -> Result<T>,
     ) -> Result<Option<T>> {
-        if path.len() > limits::PATH_LENGTH_MAX {
+        let depth = path.split(|byte| *byte == b'/').count();
+        if path.len() > limits::PATH_LENGTH_MAX || depth > limits::DEPTH_MAX {
             return Ok(None);
         }
         self.keep_common(path);

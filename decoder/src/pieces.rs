@@ -102,13 +102,19 @@ impl Piece {
         Ok(Self { below, payload_start, level, first: Some(table.first_name(row).into()), before })
     }
 
-    /// Checks that `bytes` are the index table that the referrer told of. Spec: A-7.2-4 to A-7.2-6, A-14-1.
+    /// Checks that `bytes` are the index table that the referrer told of. Spec: A-7.2-4 to A-7.2-7, A-14-1.
     pub(crate) fn check_index<'a>(&self, bytes: &'a [u8]) -> Result<IndexTable<'a>> {
         let check = || {
             let table = IndexTable::parse(bytes)?;
             self.check_body(table.body_bytes())?;
+            if self.level.is_none() && table.rows() < 2 {
+                return Err(Error::corrupt("an index table stands above a single piece"));
+            }
             if self.level.is_some_and(|level| level != table.level()) {
                 return Err(Error::corrupt("an index table is on another level than the one above it says"));
+            }
+            if self.level.is_none() && table.rows() < 2 {
+                return Err(Error::corrupt("a top index table has a single piece"));
             }
             self.check_names(table.rows(), |row| table.first_name(row))?;
             let rows = 0..table.rows();
@@ -211,9 +217,18 @@ impl Pieces {
     }
 
     /// The table that is read next: an index table, or a piece.
-    pub(crate) fn peek(&mut self, floor: &mut Floor, watch: &mut impl Watch) -> Result<Option<&Piece>> {
+    pub(crate) fn peek(
+        &mut self,
+        source: &Source,
+        floor: &mut Floor,
+        watch: &mut impl Watch,
+    ) -> Result<Option<&Piece>> {
         while self.next.is_none() {
             let Some(index) = self.open.last_mut() else { return Ok(None) };
+            if index.bytes.is_empty() {
+                source.read_table(index.piece.below.position, index.piece.below.length, &mut index.bytes)?;
+                index.piece.check_index(&index.bytes)?;
+            }
             let table = IndexTable::view(&index.bytes)?;
             let row = index.next;
             if row < table.rows() {
@@ -278,12 +293,22 @@ impl Pieces {
         watch: &mut impl Watch,
         buffer: &mut Vec<u8>,
     ) -> Result<Option<Piece>> {
-        while self.peek(floor, watch)?.is_some() {
+        while self.peek(source, floor, watch)?.is_some() {
             if let Some(piece) = self.descend(source, floor, watch, buffer)? {
                 return Ok(Some(piece));
             }
         }
         Ok(None)
+    }
+
+    /// Bytes of tables that are kept.
+    pub(crate) fn kept(&self) -> usize {
+        self.open.iter().map(|index| index.bytes.len()).sum()
+    }
+
+    /// Lets go of what is kept: it is read again when it is needed.
+    pub(crate) fn let_go(&mut self) {
+        self.open.iter_mut().for_each(|index| index.bytes = Vec::new());
     }
 
     fn read(piece: &Piece, source: &Source, floor: Floor, buffer: &mut Vec<u8>) -> Result<TableKind> {

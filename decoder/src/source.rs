@@ -16,12 +16,17 @@ pub(crate) struct Source {
     length: u64,
     tables: AtomicU64,
     bytes: AtomicU64,
+    kept_max: AtomicU64,
 }
+
+/// How many bytes of the tables on an open path are kept, if nobody says otherwise: more than any real tree needs.
+const KEPT_MAX: u64 = 256 << 20;
 
 impl Source {
     pub(crate) fn new(metadata: Arc<dyn ReadAt>) -> Self {
         let length = metadata.len();
-        Self { metadata, length, tables: AtomicU64::new(0), bytes: AtomicU64::new(0) }
+        let (tables, bytes) = (AtomicU64::new(0), AtomicU64::new(0));
+        Self { metadata, length, tables, bytes, kept_max: AtomicU64::new(KEPT_MAX) }
     }
 
     /// Length of the stream.
@@ -37,6 +42,15 @@ impl Source {
     /// Bytes of the stream read so far.
     pub(crate) fn bytes_read(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// How many bytes of the tables on an open path are kept.
+    pub(crate) fn kept_max(&self) -> u64 {
+        self.kept_max.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn keep_at_most(&self, bytes: u64) {
+        self.kept_max.store(bytes, Ordering::Relaxed);
     }
 
     /// Says which ranges will be read soon.

@@ -16,6 +16,9 @@ use crate::pieces::{Floor, Piece, Pieces, Watch, push_range};
 use crate::row::Row;
 use crate::source::moved;
 
+/// Larger buffers are not kept for other tables.
+const SPARE_MAX: usize = 1 << 20;
+
 /// Whether a walk goes on below a directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Descend {
@@ -68,6 +71,19 @@ struct Frame {
     open: Option<usize>,
     /// Length of the directory's path.
     path_length: usize,
+}
+
+impl Frame {
+    /// Bytes of tables that are kept.
+    fn kept(&self) -> usize {
+        self.pieces.kept() + self.bytes.len()
+    }
+
+    /// Lets go of what is kept: it is read again when the walk comes back.
+    fn let_go(&mut self) {
+        self.pieces.let_go();
+        self.bytes = Vec::new();
+    }
 }
 
 /// A visitor of whom no one but the walk knows, and who does not look on.
@@ -143,6 +159,10 @@ impl<'w, V: Visitor + Watch> Walk<'w, V> {
         if frame.open.is_none() && frame.next >= self.children.len() {
             return self.close_piece();
         }
+        if frame.bytes.is_empty() {
+            self.archive.source().read_table(piece.below.position, piece.below.length, &mut frame.bytes)?;
+            piece.check_directory(&frame.bytes)?;
+        }
         // One view serves the directory that is left and the one that is entered.
         let position = piece.below.position;
         let table = DirectoryTable::view(&frame.bytes).map_err(moved(position))?;
@@ -179,16 +199,13 @@ impl<'w, V: Visitor + Watch> Walk<'w, V> {
         }
     }
 
-    /// Opens the directory at the present path, unless it lies too deep.
+    /// Opens the directory at the present path, unless what is below lies too deep. Spec: A-4-4.
     fn open_directory(&mut self, below: Below, payload_start: u64) -> Result<()> {
-        let depth = self.depth_above + self.frames.len();
-        if depth > limits::DEPTH_MAX || self.path.len() > limits::PATH_LENGTH_MAX {
+        let depth = self.depth_above + self.frames.len() + 1;
+        if depth > limits::DEPTH_MAX && below.entries > 0 {
             self.floor.pass(&below);
             self.visitor.skipped(&below);
-            let error = match depth > limits::DEPTH_MAX {
-                true => Error::limit("path depth", depth as u64, limits::DEPTH_MAX as u64),
-                false => too_long(&self.path),
-            };
+            let error = Error::limit("path depth", depth as u64, limits::DEPTH_MAX as u64);
             return self.visitor.damaged(&self.path, moved(below.position)(error));
         }
         let base = self.children.len();
@@ -225,9 +242,9 @@ impl<'w, V: Visitor + Watch> Walk<'w, V> {
         let piece = match next {
             Ok(Some(piece)) => piece,
             Ok(None) => {
-                if let Some(frame) = self.frames.pop() {
-                    self.spare.push(frame.bytes);
-                }
+                let frame = self.frames.pop();
+                self.spare
+                    .extend(frame.map(|frame| frame.bytes).filter(|bytes| bytes.capacity() <= SPARE_MAX));
                 return Ok(());
             }
             Err(error) => return self.visitor.damaged(&self.path, error),
@@ -238,13 +255,25 @@ impl<'w, V: Visitor + Watch> Walk<'w, V> {
             frame.bytes = bytes;
             frame.piece = matches!(result, Ok(true)).then_some(piece);
         }
+        self.let_go();
         result.map(|_| ())
+    }
+
+    /// Keeps no more than is allowed of what the walk will come back to.
+    fn let_go(&mut self) {
+        let kept: usize = self.frames.iter().map(Frame::kept).sum();
+        if kept as u64 > self.archive.source().kept_max()
+            && let Some((_, outer)) = self.frames.split_last_mut()
+        {
+            outer.iter_mut().for_each(Frame::let_go);
+        }
     }
 
     /// Hands out the rows of a piece; says whether they could be had.
     fn rows(&mut self, piece: &Piece, bytes: &[u8]) -> Result<bool> {
         let base = self.children.len();
         let checked = piece.check_directory(bytes).and_then(|table| {
+            check_lengths(&table, self.path.len()).map_err(moved(piece.below.position))?;
             collect_children(&table, piece, &mut self.children)?;
             Ok(table)
         });
@@ -268,13 +297,8 @@ impl<'w, V: Visitor + Watch> Walk<'w, V> {
                 continue;
             }
             push_name(&mut self.path, table.name(row));
-            if self.path.len() > limits::PATH_LENGTH_MAX {
-                let error = moved(position)(too_long(&self.path));
-                self.visitor.damaged(&self.path, error)?;
-            } else {
-                let of = Row::of_table(self.archive, (&table, row), position, None, payload_start);
-                self.visitor.entry(&self.path, &of)?;
-            }
+            let of = Row::of_table(self.archive, (&table, row), position, None, payload_start);
+            self.visitor.entry(&self.path, &of)?;
             self.path.truncate(path_length);
             payload_start = payload_start.saturating_add(table.payload_length(row));
         }
@@ -304,8 +328,17 @@ fn push_name(path: &mut Vec<u8>, name: &[u8]) {
     path.extend_from_slice(name);
 }
 
-fn too_long(path: &[u8]) -> Error {
-    Error::limit("path length", path.len() as u64, limits::PATH_LENGTH_MAX as u64)
+/// Checks that no name makes a path too long, in a directory whose path has `path_length` bytes. Spec: A-4-4.
+fn check_lengths(table: &DirectoryTable<'_>, path_length: usize) -> Result<()> {
+    if path_length < limits::PATH_LENGTH_MAX - limits::NAME_LENGTH_MAX {
+        return Ok(());
+    }
+    let longest = (0..table.rows()).map(|row| table.name(row).len()).max().unwrap_or(0);
+    let (length, most) = ((path_length + 1 + longest) as u64, limits::PATH_LENGTH_MAX as u64);
+    if length > most {
+        return Err(Error::limit("path length", length, most));
+    }
+    Ok(())
 }
 
 /// Lists the subdirectories of a piece.

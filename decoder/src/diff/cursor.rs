@@ -69,6 +69,35 @@ impl<'a> Cursor<'a> {
         Self { archive, pieces: top.map(Pieces::new), leaf: None }
     }
 
+    /// Bytes of tables that are kept.
+    pub(super) fn kept(&self) -> usize {
+        let leaf = self.leaf.as_ref().map_or(0, |leaf| leaf.bytes.len());
+        leaf + self.pieces.as_ref().map_or(0, Pieces::kept)
+    }
+
+    /// Lets go of what is kept: it is read again when it is needed.
+    pub(super) fn let_go(&mut self) {
+        if let Some(leaf) = &mut self.leaf {
+            leaf.bytes = Vec::new();
+        }
+        if let Some(pieces) = &mut self.pieces {
+            pieces.let_go();
+        }
+    }
+
+    /// Reads a piece again that was let go of.
+    fn restore(&mut self, names: Names) -> Result<()> {
+        let Some(Leaf { piece, bytes, .. }) = &mut self.leaf else { return Ok(()) };
+        if bytes.is_empty() {
+            self.archive.source().read_table(piece.below.position, piece.below.length, bytes)?;
+            match names {
+                Names::Entries => piece.check_directory(bytes).map(|_| ())?,
+                Names::Links => piece.check_links(bytes).map(|_| ())?,
+            }
+        }
+        Ok(())
+    }
+
     /// Leaves a piece that is done.
     fn close_leaf(&mut self, floor: &mut Floor) {
         if let Some(leaf) = self.leaf.take_if(|leaf| leaf.row >= leaf.rows) {
@@ -84,7 +113,8 @@ impl<'a> Cursor<'a> {
     /// The next table: its digest and level, if that is known. Notes when there is none.
     fn peek(&mut self, floor: &mut Floor) -> Result<Option<(Below, Option<u64>)>> {
         let Some(pieces) = &mut self.pieces else { return Ok(None) };
-        let next = pieces.peek(floor, &mut ())?.map(|piece| (piece.below, piece.level));
+        let next =
+            pieces.peek(self.archive.source(), floor, &mut ())?.map(|piece| (piece.below, piece.level));
         if next.is_none() {
             self.pieces = None;
         }
@@ -135,7 +165,10 @@ pub(super) fn fill(sides: &mut [Cursor<'_>; 2], floors: &mut [Floor; 2], names: 
     b.close_leaf(floor_b);
     loop {
         let (next_a, next_b) = match (a.is_waiting(), b.is_waiting()) {
-            (false, false) => return Ok(()),
+            (false, false) => {
+                a.restore(names)?;
+                return b.restore(names);
+            }
             (waits_a, waits_b) => {
                 (if waits_a { a.peek(floor_a)? } else { None }, if waits_b { b.peek(floor_b)? } else { None })
             }

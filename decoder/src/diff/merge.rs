@@ -74,14 +74,24 @@ impl<'m, 's> Merge<'m, 's> {
     }
 
     fn open(&mut self, [top_a, top_b]: [Option<Piece>; 2]) -> Result<()> {
-        let depth = self.frames.len();
-        if depth > limits::DEPTH_MAX {
+        let depth = self.frames.len() + 1;
+        let is_filled = |top: &Option<Piece>| top.as_ref().is_some_and(|top| top.below.entries > 0);
+        if depth > limits::DEPTH_MAX && (is_filled(&top_a) || is_filled(&top_b)) {
             return Err(Error::limit("path depth", depth as u64, limits::DEPTH_MAX as u64));
         }
         let [a, b] = self.archives;
         let sides = [Cursor::new(a, top_a), Cursor::new(b, top_b)];
+        self.let_go();
         self.frames.push(Frame { sides, path_length: self.told.path.len() });
         Ok(())
+    }
+
+    /// Keeps no more than is allowed of what the comparison will come back to.
+    fn let_go(&mut self) {
+        let kept: usize = self.frames.iter().flat_map(|frame| &frame.sides).map(Cursor::kept).sum();
+        if kept as u64 > self.archives[0].source().kept_max() {
+            self.frames.iter_mut().flat_map(|frame| &mut frame.sides).for_each(Cursor::let_go);
+        }
     }
 
     /// Compares the innermost directory on, until it is done or something below it must come first.

@@ -1,14 +1,12 @@
-//! Whether the tables, in post-order, fill the stream without gap or overlap, whether directories are cut where the
-//! rule says, and whether value tables are what their sets say.
+//! Whether the tables, in post-order, fill the stream without gap or overlap, and whether value tables are what their
+//! sets say.
 //!
 //! Each table that the walk leaves must begin where the one before it ended, hole and value tables counted with the
 //! table that refers to them. So no list of places has to be kept, however many tables there are.
 //!
-//! Spec: archive.md sections 7.1, 7.2 and 8.2.
+//! Spec: archive.md sections 7.1 and 8.2.
 
 use diptych_format::error::{Error, Result, Stream};
-use diptych_format::limits;
-use diptych_format::pieces::CutRule;
 use diptych_format::stream::HEADER_LENGTH;
 use diptych_format::table::{Below, DirectoryTable, IndexTable, LinkTable, Reference};
 
@@ -23,15 +21,13 @@ pub(super) struct Order<'a> {
     end: Option<u64>,
     /// The tables that were read and not yet left: where each begins, its hole and value tables counted.
     open: Vec<u64>,
-    /// The cut rules of the open directories.
-    cuts: Vec<Cuts>,
     faults: Vec<Error>,
 }
 
 impl<'a> Order<'a> {
     pub(super) fn new(archive: &'a Archive) -> Self {
         let end = Some(HEADER_LENGTH as u64);
-        Self { archive, end, open: Vec::new(), cuts: Vec::new(), faults: Vec::new() }
+        Self { archive, end, open: Vec::new(), faults: Vec::new() }
     }
 
     pub(super) fn take_faults(&mut self) -> Vec<Error> {
@@ -65,19 +61,8 @@ impl<'a> Order<'a> {
         self.end = Some(end);
     }
 
-    fn opened<'t>(&mut self, piece: &Piece, start: u64, level: u64, names: impl Iterator<Item = &'t [u8]>) {
-        self.open.push(start);
-        if piece.level.is_none() {
-            self.cuts.push(Cuts::default());
-        }
-        let is_cut_well = self.cuts.last_mut().is_none_or(|cuts| cuts.take(level, names));
-        if !is_cut_well {
-            let error = Error::corrupt("a directory is cut into pieces elsewhere than the rule says");
-            self.faults.push(error.at(Stream::Metadata, piece.below.position));
-        }
-    }
-
-    /// Where the hole and value tables of a directory table begin, which must end where it begins.
+    /// Where the hole and value tables of a directory table begin, which must end where it begins. Rows
+    /// and sets of one table may share them. Spec: A-8.2-2.
     fn smalls_start(&mut self, piece: &Piece, table: &DirectoryTable<'_>) -> Result<u64> {
         let position = piece.below.position;
         let holes = (0..table.rows()).filter_map(|row| table.holes(row));
@@ -85,6 +70,7 @@ impl<'a> Order<'a> {
         let resolve = |reference: Reference| Ok((reference.resolve(position)?, reference.length));
         let mut places = holes.chain(values).map(resolve).collect::<Result<Vec<(u64, u64)>>>()?;
         places.sort_unstable();
+        places.dedup();
         let start = places.first().map_or(position, |(start, _)| *start);
         let end = places
             .iter()
@@ -126,13 +112,8 @@ impl<'a> Order<'a> {
 }
 
 impl Watch for Order<'_> {
-    fn index(&mut self, piece: &Piece, table: &IndexTable<'_>) {
-        let names = (0..table.rows()).map(|row| table.first_name(row));
-        self.opened(piece, piece.below.position, table.level(), names);
-        if piece.level.is_none() && table.rows() < 2 {
-            let error = Error::corrupt("an index table stands above a single piece");
-            self.faults.push(error.at(Stream::Metadata, piece.below.position));
-        }
+    fn index(&mut self, piece: &Piece, _: &IndexTable<'_>) {
+        self.open.push(piece.below.position);
     }
 
     fn directory(&mut self, piece: &Piece, table: &DirectoryTable<'_>) {
@@ -140,14 +121,14 @@ impl Watch for Order<'_> {
             self.faults.push(error);
             piece.below.position
         });
-        self.opened(piece, start, 0, (0..table.rows()).map(|row| table.name(row)));
+        self.open.push(start);
         if let Err(error) = self.check_values(piece, table) {
             self.faults.push(at(piece.below.position)(error));
         }
     }
 
-    fn links(&mut self, piece: &Piece, table: &LinkTable<'_>) {
-        self.opened(piece, piece.below.position, 0, (0..table.rows()).map(|row| table.path(row)));
+    fn links(&mut self, piece: &Piece, _: &LinkTable<'_>) {
+        self.open.push(piece.below.position);
     }
 
     fn passed(&mut self, piece: &Piece) {
@@ -155,43 +136,9 @@ impl Watch for Order<'_> {
             let end = piece.below.position.saturating_add(piece.below.length);
             self.place(start, end);
         }
-        if piece.level.is_none() {
-            self.cuts.pop();
-        }
     }
 
     fn skipped(&mut self, below: &Below) {
         self.end = Some(below.position.saturating_add(below.length));
-        if let Some(cuts) = self.cuts.last_mut() {
-            cuts.is_lost = true;
-        }
-    }
-}
-
-/// The cut rules of one directory, level by level.
-#[derive(Default)]
-struct Cuts {
-    levels: [Option<CutRule>; limits::INDEX_LEVEL_MAX as usize + 1],
-    /// A piece could not be read, so that where the next cut falls is not known.
-    is_lost: bool,
-}
-
-impl Cuts {
-    /// Takes the names of the next table of a level; says whether it begins and ends where it should, as far as
-    /// is known: whether it ends too early shows with the next one. Spec: A-7.2-1, A-7.2-3.
-    fn take<'t>(&mut self, level: u64, names: impl Iterator<Item = &'t [u8]>) -> bool {
-        let slot = usize::try_from(level).ok().and_then(|level| self.levels.get_mut(level));
-        let Some(slot) = slot else { return false };
-        let is_first = slot.is_none() || self.is_lost;
-        let rule = slot.get_or_insert_with(|| CutRule::new(level));
-        if self.is_lost {
-            return true;
-        }
-        let mut is_right = true;
-        for (index, name) in names.enumerate() {
-            let should_cut = index == 0 && !is_first;
-            is_right &= rule.cuts_before(name) == should_cut;
-        }
-        is_right
     }
 }

@@ -1,0 +1,8 @@
+//! What the decoder promises, on streams that are built here from the format's own tables.
+
+mod build;
+mod damage;
+mod diffs;
+mod hostile;
+mod reading;
+mod verifying;
