@@ -9,6 +9,8 @@
 pub mod command;
 pub mod dir;
 pub mod disk;
+pub mod fuzz_bodies;
+pub mod heap;
 pub mod monitor;
 pub mod random;
 pub mod readers;

@@ -2,7 +2,14 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod archives;
+mod fuzz;
 mod spec;
+mod stability;
 mod support;
 mod tidy;
 mod vectors;
+
+/// Counts, so that a reader which takes more memory than its bytes warrant is seen.
+#[global_allocator]
+static COUNTING: diptych_tests::heap::Counting = diptych_tests::heap::Counting;
