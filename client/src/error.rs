@@ -93,7 +93,9 @@ impl<T> InPlace<T> for diptych_format::Result<T> {
 
 /// What helps against errors of a class, wherever they come from.
 fn advice_for(cause: &FormatError) -> &'static str {
+    // Without a place in some bytes it is not an archive's fault.
     match cause.class {
+        _ if cause.place.is_none() => "",
         Class::Truncated => "The file is not whole: was it copied to its end, and did `create` finish?",
         Class::Corrupt => "The bytes are damaged: `diptych verify` names what is affected; use another copy.",
         Class::Unsupported => "A newer version of diptych may read it.",

@@ -41,7 +41,7 @@ impl OpenArchive {
         let data_file = path.data_file();
         let (data, state): (Option<Arc<dyn ReadAt>>, _) = match FileReadAt::open(&data_file) {
             Ok(data) => (Some(Arc::new(data)), Ok(())),
-            Err(error) => (None, Err(error.to_string())),
+            Err(error) => (None, Err(error.what)),
         };
         Self::join(Arc::new(metadata), data, state, &metadata_file.display().to_string())
     }

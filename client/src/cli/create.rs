@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::archive_path::ArchivePath;
 use crate::create::{CreateOptions, Destination, MEMORY_MIN, create};
-use crate::error::{Error, InPlace, Result};
+use crate::error::{Error, Result};
 use crate::size::{parse_size, show_size};
 use diptych_repository::chunk::Compression;
 
@@ -99,7 +99,7 @@ pub(super) fn run(arguments: &Arguments, common: &Common) -> Result<Outcome> {
     };
     let report = create(options, terminal.clone());
     terminal.finish();
-    let report = report.in_place(arguments.archive.display()).map_err(advise)?;
+    let report = report?;
     let stored = report.stored_metadata_bytes + report.stored_payload_bytes;
     match terminal.json() {
         Some(json) => json.send(&summary_event(
@@ -141,18 +141,4 @@ fn refuse_terminal() -> Result<()> {
         return Err(Error::Usage(what.to_owned()));
     }
     Ok(())
-}
-
-fn advise(error: Error) -> Error {
-    match error {
-        Error::Failed { place, cause, advice } if advice.is_empty() => {
-            let exists = |source: &std::io::Error| source.kind() == std::io::ErrorKind::AlreadyExists;
-            let advice = match &cause.source {
-                Some(source) if exists(source) => "Give another name, or --force to replace it.",
-                _ => "",
-            };
-            Error::Failed { place, cause, advice: advice.to_owned() }
-        }
-        other => other,
-    }
 }

@@ -23,8 +23,8 @@ use super::terminal::Terminal;
 /// Write the tree of an archive, or parts of it, into a directory.
 ///
 /// A content counts as restored only when it was found right; a damaged one is named and left out, the rest is restored,
-/// and the exit code is 3. Nothing is ever written outside TARGET, and no link is followed. Owners need root; what cannot
-/// be applied is named.
+/// and the exit code is 3. Nothing is ever written outside TARGET, and no link is followed. Owners can be set by
+/// root alone: for others their number is told at the end. Any other attribute that cannot be set is named.
 ///
 /// An archive on standard input is first kept on disk beside TARGET, for it is read from its end. Where that is not
 /// wanted, `diptych export --format tar` gives a stream that can be extracted as it comes.

@@ -224,7 +224,9 @@ fn put_number(block: &mut [u8; BLOCK], offset: usize, width: usize, number: u64)
 mod tests {
     use super::*;
 
-    fn read(bytes: &[u8]) -> (Vec<u8>, tar::Header, Vec<(String, Vec<u8>)>) {
+    type Record = (String, Vec<u8>);
+
+    fn read(bytes: &[u8]) -> (Vec<u8>, tar::Header, Vec<Record>) {
         let mut bytes = bytes.to_vec();
         bytes.resize(bytes.len() + 2 * BLOCK, 0);
         let mut archive = tar::Archive::new(&bytes[..]);

@@ -6,6 +6,7 @@
 //! it is there: whoever is done with that entry sees to it. Memory is bounded by the queue and by the open path.
 
 mod groups;
+mod owners;
 mod plan;
 mod space;
 mod tree;
@@ -20,7 +21,7 @@ use diptych_format::Entry;
 use diptych_localfs::extract::Target;
 
 use crate::content::{ContentReader, Readers};
-use crate::error::{InPlace, Result};
+use crate::error::Result;
 use crate::links::{Group, LinkIndex};
 use crate::open::OpenArchive;
 use crate::pool::{self, Queue};
@@ -80,7 +81,7 @@ pub fn extract(
     progress.expect(totals.entries, totals.content_bytes);
     tree::raise_descriptor_limit();
     let place = options.target.display().to_string();
-    let target = Target::open(&options.target, options.is_overwriting).in_place(&place)?;
+    let target = Target::open(&options.target, options.is_overwriting)?;
     space::check(&target, &totals, &place)?;
 
     let links = LinkIndex::load(&open.archive)?;

@@ -20,6 +20,7 @@ use crate::progress::Losses;
 
 use super::Item;
 use super::groups::Groups;
+use super::owners::Owners;
 use super::tree::Directory;
 
 /// What a thread is given.
@@ -52,6 +53,7 @@ pub struct Extractor<'x> {
     pub groups: Groups<Item>,
     entries: AtomicU64,
     bytes: AtomicU64,
+    owners: Owners,
 }
 
 /// Whether there is no use in going on: what fails for one file fails for all.
@@ -71,7 +73,8 @@ impl<'x> Extractor<'x> {
     /// Writes below `target`.
     pub fn new(target: &'x Target, losses: &'x Losses<'x>, readers: Readers) -> Self {
         let (entries, bytes) = (AtomicU64::new(0), AtomicU64::new(0));
-        Self { target, losses, readers, groups: Groups::default(), entries, bytes }
+        let owners = Owners::default();
+        Self { target, losses, readers, groups: Groups::default(), entries, bytes, owners }
     }
 
     /// Entries and bytes of contents that were restored.
@@ -138,7 +141,7 @@ impl<'x> Extractor<'x> {
     pub fn release(&self, directory: Arc<Directory>) {
         directory.release(|path, entry, out: OutDirectory| {
             match out.finish(&entry) {
-                Ok(problems) => problems.into_iter().for_each(|what| self.losses.loss(path, what)),
+                Ok(problems) => self.report(path, problems),
                 Err(error) => self.losses.loss(path, error.to_string()),
             }
             self.done(path, Kind::Directory, 0);
@@ -298,7 +301,7 @@ impl<'x> Extractor<'x> {
                         Holds::Content { size, .. } => size,
                         _ => 0,
                     };
-                    problems.into_iter().for_each(|what| self.losses.loss(&item.path, what));
+                    self.report(&item.path, problems);
                     if counts_bytes {
                         self.losses.bytes(item.entry.payload_length());
                     }
@@ -353,6 +356,16 @@ impl<'x> Extractor<'x> {
     pub fn finish(&self) {
         for (path, what) in self.target.finish() {
             self.losses.loss(&path, what);
+        }
+        self.owners.finish(self.losses);
+    }
+
+    /// Tells what of an entry's attributes could not be set.
+    fn report(&self, path: &[u8], problems: Vec<String>) {
+        for what in problems {
+            if !self.owners.takes(path, &what) {
+                self.losses.loss(path, what);
+            }
         }
     }
 }
