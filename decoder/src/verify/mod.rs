@@ -1,7 +1,8 @@
 //! Verification: every rule that a reader can check, on every table and, if asked, every content.
 //!
 //! What is at fault is reported and verification goes on behind it, so that one pass tells all damage. The walk
-//! sees that digests, names and sums agree; [`order`] that the tables fill the stream; [`groups`] that the link table fits the tree; [`content`] compares contents.
+//! sees that digests, names and sums agree; `order` that the tables fill the stream; `groups` that the link table
+//! fits the tree; `content` compares contents.
 //!
 //! Spec: archive.md section 14.
 

@@ -1,5 +1,9 @@
 //! Opening, walking, looking up.
 
+use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
 use diptych_decoder::{Archive, Descend, Found, Part, Row, Visitor};
 use diptych_format::table::Owners;
 use diptych_format::{Class, Digest, Entry, Error, Holds, Kind, ReadAt, Result};
@@ -296,4 +300,54 @@ fn a_walk_that_may_keep_nothing_reads_tables_again() {
     assert!(other.damaged.is_empty());
     assert!(one.entries.iter().map(|(path, _)| path).eq(other.entries.iter().map(|(path, _)| path)));
     assert!(little.tables_read() > plenty.tables_read());
+}
+
+/// Notes what is announced, and what is read without having been.
+#[derive(Default)]
+struct Announced {
+    bytes: Vec<u8>,
+    ranges: Mutex<Vec<Range<u64>>>,
+    surprises: AtomicU64,
+}
+
+impl ReadAt for Announced {
+    fn len(&self) -> u64 {
+        self.bytes.len() as u64
+    }
+
+    fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> Result<()> {
+        let end = offset + buf.len() as u64;
+        if !self.ranges.lock().unwrap().iter().any(|range| range.start <= offset && end <= range.end) {
+            self.surprises.fetch_add(1, Ordering::Relaxed);
+        }
+        self.bytes.read_exact_at(buf, offset)
+    }
+
+    fn hint(&self, ranges: &[Range<u64>]) {
+        assert!(ranges.is_sorted_by(|a, b| a.end < b.start));
+        self.ranges.lock().unwrap().extend_from_slice(ranges);
+    }
+}
+
+#[test]
+fn tables_are_announced_before_they_are_read() {
+    let built = build_with(&wide(130), &[], &Owners::default(), Cut::Every(4));
+    let announced = Arc::new(Announced { bytes: built.metadata, ..Announced::default() });
+    let archive = Archive::open(announced.clone()).unwrap();
+    let root = archive.root().unwrap();
+    announced.surprises.store(0, Ordering::Relaxed);
+    archive.walk(&root, b"", &mut List::default()).unwrap();
+    // The first one, the top table of the root, could not be announced before.
+    assert_eq!(announced.surprises.load(Ordering::Relaxed), 1);
+}
+
+#[test]
+fn an_archive_is_shared_between_threads() {
+    let (root, links, owners) = everything();
+    let archive = build_with(&root, &links, &owners, Cut::Rule).open().unwrap();
+    let counts = std::thread::scope(|scope| {
+        let count = || list(&archive.clone()).unwrap().entries.len();
+        [scope.spawn(count), scope.spawn(count)].map(|thread| thread.join().unwrap())
+    });
+    assert_eq!(counts[0], counts[1]);
 }
