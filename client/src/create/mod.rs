@@ -141,7 +141,7 @@ fn write_archive<W: Write + Send>(
     let memory = options.max_memory.max(MEMORY_MIN);
     let assembly = Assembly {
         threads,
-        window: memory / 2,
+        window: memory / 4,
         known_max: usize::try_from(memory / 4 / KNOWN_COST).unwrap_or(usize::MAX),
         is_strict: options.is_strict,
         interrupt: Arc::clone(&options.interrupt),
