@@ -20,9 +20,6 @@ impl Printer for Json {
         let line = &mut self.line;
         line.push(b'{');
         put_text(line, "path", path);
-        if std::str::from_utf8(path).is_err() {
-            put_hex(line, "path_hex", path);
-        }
         put_text(line, "kind", row.kind().word().as_bytes());
         put_text(line, "mode", format!("{:04o}", entry.attributes.mode & 0o7777).as_bytes());
         put_number(line, "uid", entry.attributes.uid.into());
@@ -94,9 +91,13 @@ fn put_key(line: &mut Vec<u8>, key: &str) {
     line.push(b':');
 }
 
+/// Text, and beside it its bytes where they are no UTF-8: nothing is lost.
 fn put_text(line: &mut Vec<u8>, key: &str, value: &[u8]) {
     put_key(line, key);
     put_string(line, value);
+    if std::str::from_utf8(value).is_err() {
+        put_hex(line, &format!("{key}_hex"), value);
+    }
 }
 
 fn put_hex(line: &mut Vec<u8>, key: &str, value: &[u8]) {
