@@ -1466,10 +1466,10 @@ def describe(entry, firsts):
         put_text(found, "target", table.targets[i])
     if entry.kind in DEVICES:
         found["major"], found["minor"] = table.devices[i]
-    found.update(flags=flags, project=project)
+    found.update({key: value for key, value in (("flags", flags), ("project", project)) if value})
     xattrs = table.xattrs(table.set_of[i])
     if xattrs:
-        found["xattrs"] = {name.decode("utf-8", "backslashreplace"): value.hex() for name, value in xattrs}
+        found["xattrs"] = {name.decode("utf-8", "replace"): value.hex() for name, value in xattrs}
     holes = table.holes(i)
     if holes:
         found["holes"] = [list(hole) for hole in holes]
