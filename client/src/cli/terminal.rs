@@ -173,14 +173,14 @@ impl Progress for Terminal {
         self.shared.expected_bytes.store(bytes, Ordering::Relaxed);
         if let Some(bar) = &self.shared.bar {
             bar.set_length(bytes);
-            bar.set_style(style("{elapsed} {bar:20} {percent:>3}%  {prefix}, {eta} left  {msg}"));
+            bar.set_style(style("{elapsed} {bar:20} {percent:>3}%  {prefix}, {eta} left  {wide_msg}"));
         }
     }
 }
 
 fn new_bar() -> ProgressBar {
     let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-    bar.set_style(style("{elapsed} {spinner} {prefix}  {msg}"));
+    bar.set_style(style("{elapsed} {spinner} {prefix}  {wide_msg}"));
     bar
 }
 

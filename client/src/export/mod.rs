@@ -6,6 +6,7 @@
 
 mod acl;
 mod header;
+mod output;
 
 use std::collections::HashMap;
 use std::io::Write;
@@ -13,7 +14,7 @@ use std::io::Write;
 use diptych_decoder::{Archive, ContentMap, Descend, Owners, Part, Row, Visitor};
 use diptych_format::{Attributes, Error as FormatError, Kind, Monitor, Result as FormatResult, Status};
 
-use crate::content::{ContentReader, Sink};
+use crate::content::ContentReader;
 use crate::error::{Error, Result};
 use crate::links::{LinkIndex, PathKey};
 use crate::open::OpenArchive;
@@ -21,6 +22,7 @@ use crate::progress::Losses;
 use crate::select::{PathSelection, Verdict};
 
 use header::{BLOCK, Header, Records, kind, pad, write_headers};
+use output::{Collected, Counted, cannot_write};
 
 /// Contents up to this length are proved before they are written.
 const PROVED_FIRST: u64 = 32 << 20;
@@ -363,44 +365,4 @@ fn broken_off(path: &[u8], why: &str) -> FormatError {
         "the tar stream breaks off inside {}: {why}; export other paths by naming them",
         crate::names::show(path)
     ))
-}
-
-fn cannot_write(error: std::io::Error) -> FormatError {
-    FormatError::io("cannot write the tar stream", error)
-}
-
-/// Collects the data of a content; holes take no place in a tar stream.
-struct Collected<'b> {
-    bytes: &'b mut Vec<u8>,
-}
-
-impl Sink for Collected<'_> {
-    fn data(&mut self, _: u64, bytes: &[u8]) -> FormatResult<()> {
-        self.bytes.extend_from_slice(bytes);
-        Ok(())
-    }
-}
-
-struct Counted<'o> {
-    out: &'o mut dyn Write,
-    count: u64,
-}
-
-impl Counted<'_> {
-    fn write(&mut self, bytes: &[u8]) -> FormatResult<()> {
-        self.count += bytes.len() as u64;
-        self.out.write_all(bytes).map_err(cannot_write)
-    }
-
-    fn zeros(&mut self, count: u64) -> FormatResult<()> {
-        self.count += count;
-        let copied = std::io::copy(&mut std::io::Read::take(std::io::repeat(0), count), self.out);
-        copied.map(drop).map_err(cannot_write)
-    }
-}
-
-impl Sink for Counted<'_> {
-    fn data(&mut self, _: u64, bytes: &[u8]) -> FormatResult<()> {
-        self.write(bytes)
-    }
 }

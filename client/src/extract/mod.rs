@@ -6,6 +6,7 @@
 //! it is there: whoever is done with that entry sees to it. Memory is bounded by the queue and by the open path.
 
 mod groups;
+mod large;
 mod owners;
 mod plan;
 mod space;
@@ -79,17 +80,17 @@ pub fn extract(
     let payload = open.payload()?;
     let totals = space::totals(&open.archive, &mut options.selection)?;
     progress.expect(totals.entries, totals.content_bytes);
-    tree::raise_descriptor_limit();
     let place = options.target.display().to_string();
     let target = Target::open(&options.target, options.is_overwriting)?;
     space::check(&target, &totals, &place)?;
 
+    let overwritten = options.is_overwriting.then(|| options.target.clone());
     let links = LinkIndex::load(&open.archive)?;
     let readers = {
         let payload = payload.clone();
         Readers::new(move || ContentReader::digests_compared(payload.clone()))
     };
-    let extractor = Extractor::new(&target, &losses, readers);
+    let extractor = Extractor::new(&target, overwritten, &losses, readers);
     let threads = options.threads.max(1);
     let selection = &mut options.selection;
     let produce = |queue: &Queue<'_, Task>| {

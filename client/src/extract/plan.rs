@@ -46,7 +46,8 @@ struct Open {
 }
 
 enum State {
-    Wanted(Box<Entry>),
+    /// Not made yet; whether it keeps the attributes that it has if it is there.
+    Wanted(Box<Entry>, bool),
     Made(Arc<Directory>),
 }
 
@@ -102,7 +103,7 @@ impl<'p> Planner<'p> {
         let first_wanted = self
             .open
             .iter()
-            .position(|open| matches!(open.state, State::Wanted(_)))
+            .position(|open| matches!(open.state, State::Wanted(..)))
             .unwrap_or(self.open.len());
         for level in first_wanted..self.open.len() {
             let parent = match level.checked_sub(1).and_then(|above| self.open.get(above)) {
@@ -110,8 +111,9 @@ impl<'p> Planner<'p> {
                 _ => None,
             };
             let Some(open) = self.open.get_mut(level) else { break };
-            let State::Wanted(entry) = &open.state else { continue };
-            let made = self.extractor.make_directory(&open.path, entry, parent, &self.live);
+            let State::Wanted(entry, is_on_the_way) = &open.state else { continue };
+            let keeps = *is_on_the_way && self.extractor.is_there(&open.path);
+            let made = self.extractor.make_directory(&open.path, entry, keeps, parent, &self.live);
             match made {
                 Ok(Some(directory)) => open.state = State::Made(directory),
                 Ok(None) => return Ok(None),
@@ -200,7 +202,8 @@ impl Visitor for Planner<'_> {
                 return Ok(Descend::Skip);
             }
         };
-        self.open.push(Open { path: path.to_vec(), state: State::Wanted(Box::new(entry)) });
+        let is_on_the_way = verdict == Verdict::OnTheWay;
+        self.open.push(Open { path: path.to_vec(), state: State::Wanted(Box::new(entry), is_on_the_way) });
         if verdict == Verdict::Selected && self.here()?.is_none() {
             self.open.pop();
             return Ok(Descend::Skip);

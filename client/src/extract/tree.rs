@@ -5,14 +5,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use diptych_format::Entry;
 use diptych_localfs::extract::OutDirectory;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::process::{Resource, getrlimit};
 
 /// A directory that was made. Everything that goes into it holds it.
 pub struct Directory {
     /// Its path below the target.
     pub path: Vec<u8>,
-    /// Its attributes, to be applied at the end; none for a directory that is not the archive's.
-    pub entry: Entry,
+    /// Its attributes, to be applied at the end; none for one that was there and is only on the way.
+    pub entry: Option<Entry>,
     /// The open directory.
     pub out: OutDirectory,
     parent: Option<Arc<Directory>>,
@@ -23,7 +23,7 @@ impl Directory {
     /// A directory in `parent`; `live` counts those that are open.
     pub fn new(
         path: &[u8],
-        entry: Entry,
+        entry: Option<Entry>,
         out: OutDirectory,
         parent: Option<Arc<Directory>>,
         live: &Arc<AtomicUsize>,
@@ -33,7 +33,7 @@ impl Directory {
     }
 
     /// Lets go of a directory. Whoever is the last finishes it, and the directories above that waited for it alone.
-    pub fn release(self: Arc<Self>, finish: impl Fn(&[u8], Entry, OutDirectory)) {
+    pub fn release(self: Arc<Self>, finish: impl Fn(&[u8], Option<Entry>, OutDirectory)) {
         let mut next = Some(self);
         while let Some(directory) = next {
             let Some(last) = Arc::into_inner(directory) else { return };
@@ -41,15 +41,6 @@ impl Directory {
             last.live.fetch_sub(1, Ordering::Relaxed);
             next = last.parent;
         }
-    }
-}
-
-/// Each directory under way takes a descriptor, and so does each level of the path: asks for as many as may be had.
-pub fn raise_descriptor_limit() {
-    let limit = getrlimit(Resource::Nofile);
-    if limit.current.is_some_and(|current| limit.maximum.is_none_or(|most| current < most)) {
-        // Where it is refused, the job works within what there is.
-        let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
     }
 }
 

@@ -1,10 +1,10 @@
 //! What the threads of an extraction do: read contents, prove them, write entries.
 
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
-use diptych_decoder::ContentMap;
-use diptych_format::digest::{LEAF_LENGTH, join_leaves};
 use diptych_format::map::Slice;
 use diptych_format::{
     Digest, Entry, Error as FormatError, Holds, Kind, Monitor, Result as FormatResult, Status,
@@ -20,6 +20,7 @@ use crate::progress::Losses;
 
 use super::Item;
 use super::groups::Groups;
+use super::large::Large;
 use super::owners::Owners;
 use super::tree::Directory;
 
@@ -35,25 +36,18 @@ pub enum Task {
     Link(Item, Vec<u8>),
 }
 
-/// A long content that several threads write.
-pub struct Large {
-    item: Item,
-    content: ContentMap,
-    file: OutFile,
-    leaves: Mutex<Vec<Digest>>,
-    error: Mutex<Option<FormatError>>,
-}
-
 /// What all threads share.
 pub struct Extractor<'x> {
     target: &'x Target,
-    losses: &'x Losses<'x>,
+    pub(super) losses: &'x Losses<'x>,
     readers: Readers,
     /// Hard links under way.
     pub groups: Groups<Item>,
     entries: AtomicU64,
     bytes: AtomicU64,
     owners: Owners,
+    /// The target, if what is there may be overwritten.
+    overwritten: Option<PathBuf>,
 }
 
 /// Whether there is no use in going on: what fails for one file fails for all.
@@ -65,21 +59,34 @@ fn is_fatal(error: &FormatError) -> bool {
         .any(|fatal| number == Some(fatal.raw_os_error()))
 }
 
-fn other_digest() -> FormatError {
+/// The content is not what it should be.
+pub(super) fn other_digest() -> FormatError {
     FormatError::corrupt("the content has another digest than the archive says")
 }
 
 impl<'x> Extractor<'x> {
-    /// Writes below `target`.
-    pub fn new(target: &'x Target, losses: &'x Losses<'x>, readers: Readers) -> Self {
+    /// Writes below `target`; `overwritten` is its path if what is there may be overwritten.
+    pub fn new(
+        target: &'x Target,
+        overwritten: Option<PathBuf>,
+        losses: &'x Losses<'x>,
+        readers: Readers,
+    ) -> Self {
         let (entries, bytes) = (AtomicU64::new(0), AtomicU64::new(0));
         let owners = Owners::default();
-        Self { target, losses, readers, groups: Groups::default(), entries, bytes, owners }
+        Self { target, losses, readers, groups: Groups::default(), entries, bytes, owners, overwritten }
     }
 
     /// Entries and bytes of contents that were restored.
     pub fn counts(&self) -> (u64, u64) {
         (self.entries.load(Ordering::Relaxed), self.bytes.load(Ordering::Relaxed))
+    }
+
+    /// Whether a directory is there already, in a target that may hold something.
+    pub fn is_there(&self, path: &[u8]) -> bool {
+        let Some(target) = &self.overwritten else { return false };
+        let path = target.join(std::ffi::OsStr::from_bytes(path));
+        std::fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_dir())
     }
 
     /// Does a task.
@@ -117,6 +124,7 @@ impl<'x> Extractor<'x> {
         &self,
         path: &[u8],
         entry: &Entry,
+        keeps_attributes: bool,
         parent: Option<Arc<Directory>>,
         live: &Arc<AtomicUsize>,
     ) -> Result<Option<Arc<Directory>>> {
@@ -125,7 +133,13 @@ impl<'x> Extractor<'x> {
             Some(parent) => parent.out.create_directory(&entry.name),
         };
         match made {
-            Ok(out) => Ok(Some(Directory::new(path, entry.clone(), out, parent, live))),
+            Ok(out) => {
+                let entry = (!keeps_attributes).then(|| entry.clone());
+                if let Some(entry) = entry.as_ref().filter(|entry| entry.attributes.flags != 0) {
+                    out.prepare(entry);
+                }
+                Ok(Some(Directory::new(path, entry, out, parent, live)))
+            }
             Err(error) if is_fatal(&error) => Err(error).in_place(names::show(path)),
             Err(error) => {
                 self.lose_directory(path, &error);
@@ -140,6 +154,7 @@ impl<'x> Extractor<'x> {
     /// Lets go of a directory; the last to do so finishes it.
     pub fn release(&self, directory: Arc<Directory>) {
         directory.release(|path, entry, out: OutDirectory| {
+            let Some(entry) = entry else { return };
             match out.finish(&entry) {
                 Ok(problems) => self.report(path, problems),
                 Err(error) => self.losses.loss(path, error.to_string()),
@@ -194,16 +209,33 @@ impl<'x> Extractor<'x> {
     /// Writes an entry whose bytes are all there.
     fn write_small(&self, item: &Item, bytes: &[u8]) -> FormatResult<Vec<String>> {
         let Holds::Content { digest, .. } = &item.entry.holds else {
-            return item.directory.out.create_special(&item.entry);
+            let problems = item.directory.out.create_special(&item.entry)?;
+            if item.group.is_some() {
+                item.directory.out.identity(&item.entry.name)?;
+            }
+            return Ok(problems);
         };
         if Digest::of(bytes) != *digest {
             return Err(other_digest());
         }
-        let file = item.directory.out.create_file(&item.entry.name)?;
+        let file = self.create_file(item)?;
         if !bytes.is_empty() {
             file.write_at(bytes, 0)?;
         }
         file.finish(&item.entry)
+    }
+
+    /// Makes the file of an item, ready for its bytes.
+    pub(super) fn create_file(&self, item: &Item) -> FormatResult<OutFile> {
+        let file = item.directory.out.create_file(&item.entry.name)?;
+        if item.entry.attributes.flags != 0 {
+            file.prepare(&item.entry);
+        }
+        if item.group.is_some() {
+            // Its other names will be links to this very file, and to nothing that takes its place.
+            file.identity()?;
+        }
+        Ok(file)
     }
 
     fn whole(&self, item: Item, reader: &mut ContentReader) -> Result<()> {
@@ -214,7 +246,7 @@ impl<'x> Extractor<'x> {
     /// Writes an entry, reading its content if it has one.
     fn write_whole(&self, item: &Item, reader: &mut ContentReader) -> FormatResult<Vec<String>> {
         let Some(content) = &item.content else { return self.write_small(item, &[]) };
-        let file = item.directory.out.create_file(&item.entry.name)?;
+        let file = self.create_file(item)?;
         if content.has_holes() {
             file.set_length(content.size)?;
         }
@@ -225,59 +257,8 @@ impl<'x> Extractor<'x> {
         file.finish(&item.entry)
     }
 
-    /// Makes the file of a long content; nothing if it could not be made, which is told.
-    pub fn begin_large(&self, mut item: Item, leaves: u64) -> Result<Option<Large>> {
-        let begun = item.directory.out.create_file(&item.entry.name).and_then(|file| {
-            let content = item.content.take().ok_or_else(|| FormatError::missing("no content"))?;
-            file.set_length(content.size)?;
-            Ok((file, content))
-        });
-        match begun {
-            Ok((file, content)) => {
-                let leaves = vec![Digest::NONE; usize::try_from(leaves).unwrap_or(0)];
-                let (leaves, error) = (Mutex::new(leaves), Mutex::default());
-                Ok(Some(Large { item, content: *content, file, leaves, error }))
-            }
-            Err(error) => self.settle(item, Err(error), None).map(|()| None),
-        }
-    }
-
-    fn leaf(&self, large: &Large, leaf: u64, reader: &mut ContentReader) {
-        if lock(&large.error).is_some() {
-            return;
-        }
-        let start = leaf * LEAF_LENGTH;
-        let range = start..start.saturating_add(LEAF_LENGTH).min(large.content.size);
-        let mut sink = ToFile { file: &large.file, losses: Some(self.losses) };
-        match reader.read_range(&large.content, range, &mut sink) {
-            Ok(digest) => {
-                let place = usize::try_from(leaf).unwrap_or(usize::MAX);
-                if let Some(slot) = lock(&large.leaves).get_mut(place) {
-                    *slot = digest;
-                }
-            }
-            Err(error) => {
-                lock(&large.error).get_or_insert(error);
-            }
-        }
-    }
-
-    /// Lets go of a long content; the last to do so compares its digest.
-    pub fn let_go_of(&self, large: Arc<Large>) -> Result<()> {
-        let Some(large) = Arc::into_inner(large) else { return Ok(()) };
-        let Large { item, content, file, leaves, error } = large;
-        let error = error.into_inner().unwrap_or_else(PoisonError::into_inner);
-        let leaves = leaves.into_inner().unwrap_or_else(PoisonError::into_inner);
-        let written = match error {
-            Some(error) => Err(error),
-            None if join_leaves(&leaves, content.size) != content.digest => Err(other_digest()),
-            None => file.finish(&item.entry),
-        };
-        self.settle_bytes(item, written, None, false)
-    }
-
     /// An item was written, or not: tells it, and deals with the other names of its inode.
-    fn settle(
+    pub(super) fn settle(
         &self,
         item: Item,
         written: FormatResult<Vec<String>>,
@@ -286,7 +267,7 @@ impl<'x> Extractor<'x> {
         self.settle_bytes(item, written, reader, true)
     }
 
-    fn settle_bytes(
+    pub(super) fn settle_bytes(
         &self,
         item: Item,
         written: FormatResult<Vec<String>>,
@@ -370,15 +351,11 @@ impl<'x> Extractor<'x> {
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 /// Writes the data of a content to its file.
-struct ToFile<'f> {
-    file: &'f OutFile,
+pub(super) struct ToFile<'f> {
+    pub(super) file: &'f OutFile,
     /// Who is told of bytes as they are written.
-    losses: Option<&'f Losses<'f>>,
+    pub(super) losses: Option<&'f Losses<'f>>,
 }
 
 impl Sink for ToFile<'_> {
