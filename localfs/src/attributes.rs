@@ -1,7 +1,7 @@
 //! What an entry has beyond its facts: extended attributes, `chattr` flags, quota project.
 
 use std::mem::MaybeUninit;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::sync::OnceLock;
 use std::sync::atomic::Ordering;
@@ -192,4 +192,10 @@ fn read_xattrs(place: &Place<'_>, file_system: Option<&FileSystem>, read: &mut R
             .push(format!("extended attributes: {bytes} bytes are above the limit of {XATTR_TOTAL_MAX}"));
     }
     read.is_incomplete |= !read.missing.is_empty();
+}
+
+/// The names of an open file's extended attributes, as far as they can be had.
+pub(crate) fn xattr_names(fd: &std::os::fd::OwnedFd) -> Vec<Vec<u8>> {
+    let names = Place::Open(fd.as_fd()).list().unwrap_or_default();
+    names.split(|b| *b == 0).filter(|name| !name.is_empty()).map(<[u8]>::to_vec).collect()
 }

@@ -1,0 +1,121 @@
+//! A file that is being written.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use diptych_format::{Entry, Name, Result};
+use rustix::fs::{AtFlags, ftruncate, statat, unlinkat};
+use rustix::io::{Errno, pwrite};
+
+use super::{Deferred, Shared, cannot, dress, flags, identity, lock};
+use crate::facts::retry;
+
+/// A file that is being written; removed if it is dropped before it is finished.
+pub struct OutFile {
+    shared: Arc<Shared>,
+    directory: Arc<OwnedFd>,
+    name: Name,
+    path: Vec<u8>,
+    fd: OwnedFd,
+    inherited: dress::Inherited,
+    is_finished: bool,
+}
+
+impl OutFile {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        directory: Arc<OwnedFd>,
+        name: Name,
+        path: Vec<u8>,
+        fd: OwnedFd,
+        inherited: dress::Inherited,
+    ) -> Self {
+        Self { shared, directory, name, path, fd, inherited, is_finished: false }
+    }
+
+    /// Prepares the empty file for what it is to hold: says how, where a file system decides that beforehand.
+    pub fn prepare(&self, entry: &Entry) {
+        flags::set_early(&self.fd, entry.attributes.flags);
+    }
+
+    /// Writes `bytes` at `offset`.
+    pub fn write_at(&self, mut bytes: &[u8], mut offset: u64) -> Result<()> {
+        while !bytes.is_empty() {
+            let written = retry(|| pwrite(&self.fd, bytes, offset)).map_err(cannot("cannot write"))?;
+            if written == 0 {
+                return Err(cannot("cannot write")(Errno::IO));
+            }
+            bytes = bytes.get(written..).unwrap_or(&[]);
+            offset = offset.saturating_add(written as u64);
+        }
+        Ok(())
+    }
+
+    /// Makes the file `length` bytes long; what is not written is a hole.
+    pub fn set_length(&self, length: u64) -> Result<()> {
+        retry(|| ftruncate(&self.fd, length)).map_err(cannot("cannot set the length"))
+    }
+
+    /// Its device and inode. A link to it is made only to this very object from now on.
+    pub fn identity(&self) -> Result<(u64, u64)> {
+        let identity = identity(&self.fd).map_err(cannot("cannot tell which file it is"))?;
+        lock(&self.shared.made).insert(self.path.clone(), identity);
+        Ok(identity)
+    }
+
+    /// Gives the file its attributes, when its content is there; says which could not be set.
+    pub fn finish(mut self, entry: &Entry) -> Result<Vec<String>> {
+        let mut problems = dress::dress_open(&self.fd, entry, &self.shared, Some(&self.inherited));
+        self.shared.set_or_defer(&self.fd, &self.path, entry, self.inherited.flags, &mut problems);
+        self.is_finished = true;
+        Ok(problems)
+    }
+
+    /// Removes the file: what it holds turned out not to be what it should.
+    pub fn discard(self) {
+        drop(self);
+    }
+}
+
+impl Drop for OutFile {
+    fn drop(&mut self) {
+        if self.is_finished {
+            return;
+        }
+        // Only what was made here is removed: another may have taken the name since.
+        let there = statat(&self.directory, self.name.as_bytes(), AtFlags::SYMLINK_NOFOLLOW);
+        if let (Ok(made), Ok(there)) = (identity(&self.fd), there)
+            && made == (there.st_dev, there.st_ino)
+        {
+            let _ = unlinkat(&self.directory, self.name.as_bytes(), AtFlags::empty());
+        }
+    }
+}
+
+impl Shared {
+    /// Sets the flags of what is finished, or leaves them to the end if they forbid what is still to come.
+    pub(super) fn set_or_defer(
+        &self,
+        fd: &OwnedFd,
+        path: &[u8],
+        entry: &Entry,
+        may_have_others: bool,
+        problems: &mut Vec<String>,
+    ) {
+        let wanted = entry.attributes.flags;
+        if !flags::forbid_changes(wanted) {
+            if wanted != 0 || may_have_others {
+                problems.extend(flags::set(fd, wanted));
+            }
+            return;
+        }
+        match identity(fd) {
+            Ok(identity) => {
+                lock(&self.deferred).push(Deferred { path: path.to_vec(), identity, flags: wanted })
+            }
+            Err(error) => {
+                problems.push(format!("the file flags cannot be set: {}", crate::facts::words(error)))
+            }
+        }
+    }
+}
