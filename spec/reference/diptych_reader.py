@@ -906,7 +906,7 @@ class Metadata(Part):
 
     def _see(self, ref, table, floor):
         """All that is below a table has been walked to `floor`: there it must begin (section 8.2)."""
-        table.must(table.first == floor, f"the table, or what is its own, does not begin at {floor} (8.2)")
+        Part("metadata", floor).must(table.first == floor, f"the table, or what is its own, does not begin at {floor} (8.2)")
         if self.extents is not None:
             self.extents.extend((start + length, length, None) for start, length in table.aside)
             self.extents.append((ref.start + ref.length, ref.length, table.digest))

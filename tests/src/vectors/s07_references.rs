@@ -104,11 +104,21 @@ fn order() -> Vec<Vector> {
         stream.at = Some(once.position);
         stream.directory(vec![Row::directory("d", once), Row::directory("e", again)])
     });
-    // What was placed is no longer wrong for the table above it.
     vec![
-        Vector::fault("8.2_shared_table", "A-14-4", Corrupt, "two directories share a table", shared),
+        Vector::fault("8.2_shared_table", "A-8.2-2 A-14-4", Corrupt, "two directories share a table", shared),
+        gap(),
         nested(),
     ]
+}
+
+fn gap() -> Vector {
+    let mut stream = StreamMaker::new();
+    let top = stream.directory(some_rows());
+    let gap = stream.bytes.len() as u64;
+    stream.bytes.extend([0; 8]);
+    let mut stream = stream.finish(top);
+    stream.at = Some(gap);
+    Vector::fault("8.2_gap", "A-8.2-2", Corrupt, "eight bytes before the root table", stream)
 }
 
 fn nested() -> Vector {
