@@ -10,6 +10,7 @@ pub mod command;
 pub mod dir;
 pub mod disk;
 pub mod fuzz_bodies;
+pub mod golden;
 pub mod heap;
 pub mod monitor;
 pub mod random;
