@@ -79,7 +79,10 @@ pub fn table(bytes: &[u8]) {
             assert_eq!(table.find(table.name(row)), Some(row));
             let _ = table.entry(row, Vec::new(), None);
         }
-        assert_eq!(table.directories().count(), (0..table.rows()).filter(|row| table.is_directory(*row)).count());
+        assert_eq!(
+            table.directories().count(),
+            (0..table.rows()).filter(|row| table.is_directory(*row)).count()
+        );
     }
     if let Ok(table) = IndexTable::parse(bytes) {
         index(&table);

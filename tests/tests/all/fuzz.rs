@@ -33,6 +33,9 @@ fn corpus() -> BTreeMap<&'static str, Vec<Vec<u8>>> {
         }
         corpus.entry(name).or_default().push(vector.bytes);
     }
+    let golden = std::fs::read_dir(diptych_tests::root().join("spec/golden/v1")).unwrap();
+    let golden = golden.filter_map(|folder| std::fs::read(folder.unwrap().path().join("archive.dpt")).ok());
+    corpus.entry("archive").or_default().extend(golden.filter(|bytes| bytes.len() < 20_000));
     let chunks = [ChunkKind::Payload, ChunkKind::Metadata].map(|kind| stored_chunk(kind, b"content"));
     corpus.entry("chunk").or_default().extend(chunks);
     corpus

@@ -3,7 +3,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod archives;
+mod encoder_rules;
 mod fuzz;
+mod golden;
+mod lookup;
 mod spec;
 mod stability;
 mod support;
