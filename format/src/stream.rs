@@ -60,21 +60,21 @@ pub fn encode_header() -> [u8; HEADER_LENGTH] {
 pub fn validate_header(bytes: &[u8]) -> Result<()> {
     let at = |error: Error| error.at(Stream::Metadata, 0);
     let Some((header, _)) = bytes.split_first_chunk::<HEADER_LENGTH>() else {
-        return Err(Error::truncated("the stream ends inside its header")).map_err(at);
+        return Err(at(Error::truncated("the stream ends inside its header")));
     };
     if header[..8] != MAGIC {
-        return Err(Error::corrupt("this is no metadata stream: its first bytes are others")).map_err(at);
+        return Err(at(Error::corrupt("this is no metadata stream: its first bytes are others")));
     }
     if header[8..10] != VERSION.to_le_bytes() {
         let version = u16::from_le_bytes([header[8], header[9]]);
         let what = format!("version {version} of the format is not known: a newer diptych may read it");
-        return Err(Error::unsupported(what)).map_err(at);
+        return Err(at(Error::unsupported(what)));
     }
     if header[12..16] != [0; 4] {
-        return Err(Error::unsupported("the stream needs a feature that is not known")).map_err(at);
+        return Err(at(Error::unsupported("the stream needs a feature that is not known")));
     }
     if header[10..12] != [0; 2] || header[20..] != [0; 12] {
-        return Err(Error::corrupt("reserved bytes of the header are not zero")).map_err(at);
+        return Err(at(Error::corrupt("reserved bytes of the header are not zero")));
     }
     Ok(())
 }

@@ -92,14 +92,14 @@ pub fn encode_header(holds: PackHolds) -> [u8; HEADER_LENGTH] {
 pub fn decode_header(bytes: &[u8]) -> Result<PackHolds> {
     let at = |error: Error| error.at(Stream::Pack, 0);
     let Some((header, _)) = bytes.split_first_chunk::<HEADER_LENGTH>() else {
-        return Err(Error::truncated("the pack ends inside its header")).map_err(at);
+        return Err(at(Error::truncated("the pack ends inside its header")));
     };
     if header[..8] != MAGIC {
-        return Err(Error::corrupt("this is no pack: its first bytes are others")).map_err(at);
+        return Err(at(Error::corrupt("this is no pack: its first bytes are others")));
     }
     validate_version([header[8], header[9]]).map_err(at)?;
     if header[11..] != [0; 5] {
-        return Err(Error::corrupt("reserved bytes of a pack's header are not zero")).map_err(at);
+        return Err(at(Error::corrupt("reserved bytes of a pack's header are not zero")));
     }
     let holds = PackHolds::ALL.iter().find(|(_, number, _)| *number == header[10]);
     holds
@@ -150,7 +150,7 @@ impl PackTrailer {
         };
         if bytes[56..] != END_MAGIC {
             let what = "the pack has no end: it was cut off, or its writer did not finish";
-            return Err(Error::truncated(what)).map_err(at);
+            return Err(at(Error::truncated(what)));
         }
         validate_version([bytes[48], bytes[49]]).map_err(at)?;
         let trailer = Self {
@@ -159,14 +159,13 @@ impl PackTrailer {
             pack_length: number(40),
         };
         if trailer.pack_length != file_length {
-            return Err(Error::truncated(format!(
+            return Err(at(Error::truncated(format!(
                 "the pack is {} bytes long, and {file_length} are there",
                 trailer.pack_length
-            )))
-            .map_err(at);
+            ))));
         }
         if bytes[50..56] != [0; 6] {
-            return Err(Error::corrupt("reserved bytes of a pack's trailer are not zero")).map_err(at);
+            return Err(at(Error::corrupt("reserved bytes of a pack's trailer are not zero")));
         }
         trailer.directory_offset().map_err(at)?;
         Ok(trailer)
