@@ -5,13 +5,12 @@ use std::sync::Arc;
 
 use diptych_format::{Entry, Error, Holds, Kind, Name, Result};
 use rustix::fs::{
-    AtFlags, FileType, Mode, OFlags, fchmod, fstat, linkat, makedev, mkdirat, mknodat, openat, statat,
-    symlinkat,
+    AtFlags, FileType, Mode, OFlags, fchmod, fstat, linkat, makedev, mkdirat, mknodat, openat, symlinkat,
 };
 use rustix::io::Errno;
 
 use super::remove::{make, remove};
-use super::{OutFile, Shared, Target, cannot, dress, flags, identity, lock, open_beneath};
+use super::{Identity, OutFile, Shared, Target, cannot, dress, flags, lock, open_beneath};
 use crate::facts::{join, retry};
 use crate::handle::patiently;
 
@@ -131,11 +130,9 @@ impl OutDirectory {
     /// The device and inode of what this extraction made here under `name` without opening it. A link to it is made
     /// only to this very object from now on.
     pub fn identity(&self, name: &Name) -> Result<(u64, u64)> {
-        let stat = retry(|| statat(&self.fd, name.as_bytes(), AtFlags::SYMLINK_NOFOLLOW));
-        let stat = stat.map_err(cannot("cannot tell which entry it is"))?;
-        let identity = (stat.st_dev, stat.st_ino);
+        let identity = Identity::of_name(&self.fd, name).map_err(cannot("cannot tell which entry it is"))?;
         lock(&self.shared.made).insert(join(&self.path, name.as_bytes()), identity);
-        Ok(identity)
+        Ok((identity.device, identity.inode))
     }
 
     /// Makes `name` another name of what this extraction made at `first`, a path below the target. If its identity was
@@ -162,8 +159,7 @@ impl OutDirectory {
     /// Takes a link back that was not made to what it should be. Looking first would leave time for an exchange.
     fn check_link(&self, name: &Name, first: &[u8]) -> Result<()> {
         let Some(wanted) = lock(&self.shared.made).get(first).copied() else { return Ok(()) };
-        let linked = retry(|| statat(&self.fd, name.as_bytes(), AtFlags::SYMLINK_NOFOLLOW));
-        if linked.is_ok_and(|stat| (stat.st_dev, stat.st_ino) == wanted) {
+        if Identity::of_name(&self.fd, name).is_ok_and(|linked| linked == wanted) {
             return Ok(());
         }
         remove(&self.fd, name)?;
@@ -177,11 +173,6 @@ impl OutDirectory {
         let may_have_others = self.is_existing || self.inherited.flags;
         self.shared.set_or_defer(&self.fd, &self.path, entry, may_have_others, &mut problems);
         Ok(problems)
-    }
-
-    /// Its device and inode.
-    pub fn own_identity(&self) -> Result<(u64, u64)> {
-        identity(&self.fd).map_err(cannot("cannot tell which directory it is"))
     }
 
     fn make<T>(&self, name: &Name, call: impl FnMut() -> Result<T, Errno>) -> Result<T> {

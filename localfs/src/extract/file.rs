@@ -4,10 +4,10 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use diptych_format::{Entry, Name, Result};
-use rustix::fs::{AtFlags, ftruncate, statat, unlinkat};
+use rustix::fs::{AtFlags, ftruncate, unlinkat};
 use rustix::io::{Errno, pwrite};
 
-use super::{Deferred, Shared, cannot, dress, flags, identity, lock};
+use super::{Deferred, Identity, Shared, cannot, dress, flags, lock};
 use crate::facts::retry;
 
 /// A file that is being written; removed if it is dropped before it is finished.
@@ -58,9 +58,9 @@ impl OutFile {
 
     /// Its device and inode. A link to it is made only to this very object from now on.
     pub fn identity(&self) -> Result<(u64, u64)> {
-        let identity = identity(&self.fd).map_err(cannot("cannot tell which file it is"))?;
+        let identity = Identity::of_open(&self.fd).map_err(cannot("cannot tell which file it is"))?;
         lock(&self.shared.made).insert(self.path.clone(), identity);
-        Ok(identity)
+        Ok((identity.device, identity.inode))
     }
 
     /// Gives the file its attributes, when its content is there; says which could not be set.
@@ -83,9 +83,9 @@ impl Drop for OutFile {
             return;
         }
         // Only what was made here is removed: another may have taken the name since.
-        let there = statat(&self.directory, self.name.as_bytes(), AtFlags::SYMLINK_NOFOLLOW);
-        if let (Ok(made), Ok(there)) = (identity(&self.fd), there)
-            && made == (there.st_dev, there.st_ino)
+        let there = Identity::of_name(&self.directory, &self.name);
+        if let (Ok(made), Ok(there)) = (Identity::of_open(&self.fd), there)
+            && made == there
         {
             let _ = unlinkat(&self.directory, self.name.as_bytes(), AtFlags::empty());
         }
@@ -109,7 +109,7 @@ impl Shared {
             }
             return;
         }
-        match identity(fd) {
+        match Identity::of_open(fd) {
             Ok(identity) => {
                 lock(&self.deferred).push(Deferred { path: path.to_vec(), identity, flags: wanted })
             }

@@ -22,8 +22,10 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use diptych_format::{Error, Result};
-use rustix::fs::{Mode, OFlags, RawDir, ResolveFlags, fstat, fstatvfs, open, openat, openat2};
+use diptych_format::{Error, Name, Result};
+use rustix::fs::{
+    AtFlags, Mode, OFlags, RawDir, ResolveFlags, StatxFlags, fstatvfs, makedev, open, openat, openat2, statx,
+};
 use rustix::io::Errno;
 
 use crate::facts::{retry, words};
@@ -34,8 +36,14 @@ pub struct Target {
     root: Arc<OwnedFd>,
 }
 
-/// Device and inode: which object something is, whatever its names are.
-type Identity = (u64, u64);
+/// Which object something is, whatever its names are. An inode number is given to another file once its own is gone,
+/// so the time of birth belongs to it where the file system knows that.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Identity {
+    device: u64,
+    inode: u64,
+    born: Option<(i64, u32)>,
+}
 
 /// What all parts of an extraction share.
 struct Shared {
@@ -63,9 +71,26 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Which object an open file is.
-fn identity(fd: impl AsFd) -> Result<Identity, Errno> {
-    retry(|| fstat(&fd)).map(|stat| (stat.st_dev, stat.st_ino))
+impl Identity {
+    /// Which object an open file is.
+    fn of_open(fd: impl AsFd) -> Result<Self, Errno> {
+        Self::of(fd, b"", AtFlags::EMPTY_PATH)
+    }
+
+    /// Which object a name in a directory stands for, not following it.
+    fn of_name(directory: impl AsFd, name: &Name) -> Result<Self, Errno> {
+        Self::of(directory, name.as_bytes(), AtFlags::SYMLINK_NOFOLLOW)
+    }
+
+    fn of(fd: impl AsFd, name: &[u8], flags: AtFlags) -> Result<Self, Errno> {
+        let stat = retry(|| statx(&fd, name, flags, StatxFlags::INO | StatxFlags::BTIME))?;
+        let knows_birth = stat.stx_mask & StatxFlags::BTIME.bits() != 0;
+        Ok(Self {
+            device: makedev(stat.stx_dev_major, stat.stx_dev_minor),
+            inode: stat.stx_ino,
+            born: knows_birth.then_some((stat.stx_btime.tv_sec, stat.stx_btime.tv_nsec)),
+        })
+    }
 }
 
 impl Target {
@@ -122,7 +147,7 @@ impl Target {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
         let path: &[u8] = if deferred.path.is_empty() { b"." } else { &deferred.path };
         let fd = open_beneath(&self.root, path, flags)?;
-        if identity(&fd)? == deferred.identity { Ok(fd) } else { Err(Errno::STALE) }
+        if Identity::of_open(&fd)? == deferred.identity { Ok(fd) } else { Err(Errno::STALE) }
     }
 }
 

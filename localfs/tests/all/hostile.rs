@@ -199,8 +199,8 @@ fn flags_are_not_set_on_what_took_the_place() {
     let mut immutable = file(b"f", 0);
     immutable.attributes.flags = 0x10;
     root.create_file(&name(b"f")).unwrap().finish(&immutable).unwrap();
-    std::fs::remove_file(to.join("f")).unwrap();
-    std::fs::write(to.join("f"), "another's").unwrap();
+    make(&to, &["another's"]);
+    std::fs::rename(to.join("another's"), to.join("f")).unwrap();
     let problems = target.finish();
     assert_eq!(problems.len(), 1);
     assert!(problems[0].1.contains("the file flags cannot be set"), "{problems:?}");

@@ -53,6 +53,7 @@ pub fn temp() -> TempDir {
 pub fn make(root: &Path, paths: &[&str]) {
     for path in paths {
         if let Some((name, target)) = path.split_once(" -> ") {
+            std::fs::create_dir_all(root.join(name).parent().unwrap()).unwrap();
             std::os::unix::fs::symlink(target, root.join(name)).unwrap();
         } else if path.ends_with('/') {
             std::fs::create_dir_all(root.join(path)).unwrap();
