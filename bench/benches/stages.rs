@@ -19,7 +19,10 @@ use diptych_repository::chunk::{Compression, Compressor};
 
 /// Text-like bytes: words from a small vocabulary, so that compression has something to find.
 fn text(length: usize) -> Vec<u8> {
-    let words = ["struct ", "return ", "static ", "int ", "if (", ") {\n", "\t", "device", "->", "error;\n", "0x", "buffer"];
+    let words = [
+        "struct ", "return ", "static ", "int ", "if (", ") {\n", "\t", "device", "->", "error;\n", "0x",
+        "buffer",
+    ];
     let mut state = 1u64;
     let mut bytes = Vec::with_capacity(length + 16);
     while bytes.len() < length {
@@ -76,7 +79,7 @@ struct Count(u64);
 impl Visitor for Count {
     fn enter(&mut self, _: &[u8], row: &Row<'_>) -> Result<Descend> {
         self.0 += u64::from(row.mode() & 1);
-        Ok(Descend::Into)
+        Ok(Descend::Enter)
     }
     fn entry(&mut self, path: &[u8], row: &Row<'_>) -> Result<()> {
         self.0 += path.len() as u64 + row.size();
@@ -96,7 +99,9 @@ fn bytes(criterion: &mut Criterion) {
         });
     });
     group.bench_function("chunk id, 1 MiB", |b| {
-        b.iter(|| data.chunks(1 << 20).for_each(|chunk| drop(black_box(chunk_id(ChunkKind::Payload, chunk)))));
+        b.iter(|| {
+            data.chunks(1 << 20).for_each(|chunk| drop(black_box(chunk_id(ChunkKind::Payload, chunk))))
+        });
     });
     group.bench_function("cut", |b| {
         b.iter(|| {

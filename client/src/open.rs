@@ -108,6 +108,11 @@ pub fn duplicate_standard_input() -> Result<File> {
 }
 
 fn not_opened(argument: &Path, path: &ArchivePath, cause: FormatError) -> Error {
+    if argument.is_dir() {
+        let advice = "`diptych hash` and `diptych diff` take directories as well; `diptych create` makes an archive of one.";
+        let what = "this is a directory, and an archive is wanted";
+        return Error::missing(argument.display().to_string(), what, advice);
+    }
     if cause.class == Class::Missing {
         let metadata = path.metadata_file();
         let what = match path.data_file().exists() {

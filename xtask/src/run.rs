@@ -99,6 +99,12 @@ pub fn tests(cargo: &mut Command) -> Result<Counts> {
     Ok(counts)
 }
 
+/// A command as one would type it.
+pub fn words(command: &Command) -> String {
+    let all = std::iter::once(command.get_program()).chain(command.get_args());
+    all.map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -119,10 +125,4 @@ mod tests {
         assert!(!counts.is_clean());
         assert_eq!(counts.to_string(), "44 passed, 2 failed, 1 left out, in 3 binaries");
     }
-}
-
-/// A command as one would type it.
-pub fn words(command: &Command) -> String {
-    let all = std::iter::once(command.get_program()).chain(command.get_args());
-    all.map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")
 }

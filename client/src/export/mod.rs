@@ -51,7 +51,8 @@ pub fn export_tar(
         owners: archive.owners()?,
         links: LinkIndex::load(archive)?,
         written: HashMap::new(),
-        reader: ContentReader::new(open.payload()?),
+        reader: ContentReader::digests_compared(open.payload()?),
+        long_reader: ContentReader::new(open.payload()?),
         selection,
         selected_at: None,
         way: Vec::new(),
@@ -73,7 +74,10 @@ struct Exporter<'a> {
     links: LinkIndex,
     /// For each group of hard links the path under which it was written.
     written: HashMap<PathKey, Vec<u8>>,
+    /// For contents that are proved before they are written.
     reader: ContentReader,
+    /// For contents that are written as they are read: chunk by chunk, each proved.
+    long_reader: ContentReader,
     selection: &'a mut PathSelection,
     selected_at: Option<usize>,
     /// Directories on the way to what is selected: written when something below them is.
@@ -252,7 +256,7 @@ impl Exporter<'_> {
             self.out.write(&self.buffer)?;
         } else {
             self.out.write(headers)?;
-            let digest = self.reader.read(content, &mut self.out);
+            let digest = self.long_reader.read(content, &mut self.out);
             let digest = digest.map_err(|error| broken_off(path, &error.to_string()))?;
             if digest != content.digest {
                 return Err(broken_off(path, "it has another digest than the archive says"));

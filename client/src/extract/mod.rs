@@ -78,14 +78,14 @@ pub fn extract(
     let losses = Losses::new(progress);
     options.selection.check(&open.archive)?;
     let payload = open.payload()?;
-    let totals = space::totals(&open.archive, &mut options.selection)?;
+    let links = LinkIndex::load(&open.archive)?;
+    let totals = space::totals(&open.archive, &links, &mut options.selection)?;
     progress.expect(totals.entries, totals.content_bytes);
     let place = options.target.display().to_string();
     let target = Target::open(&options.target, options.is_overwriting)?;
     space::check(&target, &totals, &place)?;
 
     let overwritten = options.is_overwriting.then(|| options.target.clone());
-    let links = LinkIndex::load(&open.archive)?;
     let readers = {
         let payload = payload.clone();
         Readers::new(move || ContentReader::digests_compared(payload.clone()))

@@ -21,9 +21,8 @@ pub struct Totals {
 }
 
 /// Counts what is selected: the trailer knows it of the whole archive, tables are read for parts.
-pub fn totals(archive: &Archive, selection: &mut PathSelection) -> Result<Totals> {
+pub fn totals(archive: &Archive, links: &LinkIndex, selection: &mut PathSelection) -> Result<Totals> {
     let trailer = archive.trailer();
-    let links = LinkIndex::load(archive)?;
     if selection.is_everything() && links.len() == 0 {
         return Ok(Totals {
             entries: trailer.entries,
@@ -60,7 +59,7 @@ pub fn check(target: &Target, totals: &Totals, place: &str) -> Result<()> {
 
 struct Counter<'s> {
     selection: &'s mut PathSelection,
-    links: LinkIndex,
+    links: &'s LinkIndex,
     /// Groups of which a name was counted.
     seen: std::collections::HashSet<crate::links::PathKey>,
     totals: Totals,

@@ -54,8 +54,9 @@ impl OutDirectory {
         };
         let fd = made.and_then(|()| self.open(name)).map_err(cannot("cannot make the directory"))?;
         self.check_fresh(&fd)?;
+        let inherited = self.inherited.without_acls(&fd, PRIVATE_DIRECTORY);
         let (shared, path) = (Arc::clone(&self.shared), join(&self.path, name.as_bytes()));
-        Ok(OutDirectory { shared, fd: Arc::new(fd), path, inherited: self.inherited, is_existing: false })
+        Ok(OutDirectory { shared, fd: Arc::new(fd), path, inherited, is_existing: false })
     }
 
     fn open(&self, name: &Name) -> Result<OwnedFd, Errno> {

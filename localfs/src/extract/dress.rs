@@ -53,6 +53,18 @@ impl Inherited {
             if flags & PROJECT_INHERIT == 0 { 0 } else { syscalls::project(directory).unwrap_or(0) };
         Self { acls: acl.is_ok(), flags: flags != 0, project }
     }
+
+    /// Takes from a new directory the ACLs that were handed down to it, which may forbid even its owner to fill it, and
+    /// gives what it hands down then.
+    pub fn without_acls(self, directory: &OwnedFd, mode: Mode) -> Self {
+        if !self.acls {
+            return self;
+        }
+        let done = remove(directory, DEFAULT_ACL)
+            .and_then(|()| remove(directory, ACL))
+            .and_then(|()| retry(|| fchmod(directory, mode)));
+        Self { acls: done.is_err(), ..self }
+    }
 }
 
 impl Shared {
@@ -228,7 +240,7 @@ fn set_time_of_place(directory: BorrowedFd<'_>, place: &OwnedFd, entry: &Entry, 
 fn remove_acls(fd: &OwnedFd, attributes: &Attributes) {
     for acl in [ACL, DEFAULT_ACL] {
         if !has(attributes, acl) {
-            let _ = retry(|| fremovexattr(fd, acl));
+            let _ = remove(fd, acl.as_bytes());
         }
     }
 }
@@ -241,8 +253,15 @@ fn remove_others(fd: &OwnedFd, attributes: &Attributes) {
             .any(|prefix| name.starts_with(prefix));
         if is_ours && !attributes.xattrs.iter().any(|xattr| *xattr.name == *name) {
             // What cannot be removed shows when the copy is compared; nothing of the entry is missing.
-            let _ = retry(|| fremovexattr(fd, &name[..]));
+            let _ = remove(fd, &name[..]);
         }
+    }
+}
+
+fn remove(fd: &OwnedFd, xattr: impl AsRef<[u8]>) -> Result<(), Errno> {
+    match retry(|| fremovexattr(fd, xattr.as_ref())) {
+        Err(Errno::NODATA) => Ok(()),
+        done => done,
     }
 }
 

@@ -258,7 +258,7 @@ fn a_file_that_may_not_be_read() {
     owned_by_nobody(&root);
     let (entry, problems) = as_nobody(|| {
         make(&root, &["secret"]);
-        std::fs::set_permissions(root.join("secret"), std::os::unix::fs::PermissionsExt::from_mode(0))
+        std::fs::set_permissions(root.join("secret"), std::os::unix::fs::PermissionsExt::from_mode(0o0))
             .unwrap();
         let (entry, _, problems) = captured(&one(&root));
         (entry, problems)

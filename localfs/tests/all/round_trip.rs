@@ -107,6 +107,10 @@ fn make_source(root: &Path) {
         everything_of_root(root);
     }
     everything(root);
+    if !is_root() {
+        // Nobody else could read it back.
+        mode(&root.join("a/b/c"), 0o400);
+    }
 }
 
 #[test]

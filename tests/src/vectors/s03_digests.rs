@@ -37,7 +37,7 @@ fn run_archive(length: u64, chunk: u64) -> ArchiveMaker<'static> {
     let full = ChunkMaker::run(b'y', chunk as usize);
     let id = full.id;
     let mut slices: Vec<_> = (0..length / chunk).map(|_| (0, 0, chunk)).collect();
-    if length % chunk > 0 {
+    if !length.is_multiple_of(chunk) {
         slices.push((0, 0, length % chunk));
     }
     ArchiveMaker::of_parts(one_file(row), vec![full], SegmentMaker::new(&[id], &slices), length)

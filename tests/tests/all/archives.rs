@@ -34,7 +34,8 @@ fn what_goes_in_comes_out() {
     let dir = TestDir::new("round-trip");
     for_each_seed(24, |random| {
         let number = random.any();
-        let [source, archive, copy] = ["source", "archive", "copy"].map(|name| dir.join(format!("{name}-{number}")));
+        let [source, archive, copy] =
+            ["source", "archive", "copy"].map(|name| dir.join(format!("{name}-{number}")));
         let tree = Tree::made_up(random, Size::SMALL);
         tree.create(&source);
         create(&archive, &source, &["--no-ignore-files"]);
@@ -144,7 +145,12 @@ fn an_archive_goes_through_a_pipe() {
     let [source, copy] = ["source", "copy"].map(|name| dir.join(name));
     tree! { "a" => Tree::file(vec![1; 300_000]), "d" => tree! { "b" => Tree::file("b") } }.create(&source);
     let binary = diptych_tests::command::binary();
-    let pipe = format!("'{0}' create - '{1}' | '{0}' extract - '{2}'", binary.display(), source.display(), copy.display());
+    let pipe = format!(
+        "'{0}' create - '{1}' | '{0}' extract - '{2}'",
+        binary.display(),
+        source.display(),
+        copy.display()
+    );
     let status = std::process::Command::new("bash").args(["-o", "pipefail", "-c", &pipe]).status().unwrap();
     assert!(status.success(), "{pipe}");
     Tree::read(&source).assert_same(&Tree::read(&copy));

@@ -104,7 +104,11 @@ fn tables_outside_the_ancestors_of_a_change_stay_as_they_are() {
                 path.is_empty() || change == path || change.starts_with(&[path, &b"/"[..]].concat())
             };
             if !changed.iter().any(is_above) {
-                assert!(after.get(path) == Some(tables), "{:?} changed with {changed:?}", String::from_utf8_lossy(path));
+                assert!(
+                    after.get(path) == Some(tables),
+                    "{:?} changed with {changed:?}",
+                    String::from_utf8_lossy(path)
+                );
             }
         }
         std::fs::remove_dir_all(&root).unwrap();
