@@ -28,6 +28,9 @@ impl TableMaker {
 /// Spoils something.
 pub type Edit<'e, T> = Option<Box<dyn FnOnce(&mut T) + 'e>>;
 
+/// Ids with their names.
+pub type OwnerList<'e> = Vec<(u64, &'e [u8])>;
+
 /// The fields of a trailer.
 pub struct TrailerMaker {
     /// Distance and length of the root table.
@@ -71,7 +74,7 @@ pub struct StreamMaker<'e> {
     /// Says that rows of the link table are wrong, which nobody sees who only walks.
     pub are_links_wrong: bool,
     /// Names of users and of groups.
-    pub owners: Option<[Vec<(u64, &'e [u8])>; 2]>,
+    pub owners: Option<[OwnerList<'e>; 2]>,
     /// Spoils the owner table.
     pub spoil_owners: Edit<'e, SectionMaker>,
     /// Spoils the root table.
