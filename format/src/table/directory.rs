@@ -352,6 +352,7 @@ impl<'a> SetColumns<'a> {
 
     /// A set's attributes as they stand in the body: without those in a value table.
     fn get(&self, index: usize) -> Result<Attributes> {
+        // Spec: A-5.3-4.
         let narrow =
             |value: u64| u32::try_from(value).map_err(|_| Error::corrupt("an attribute is above 32 bits"));
         let xattrs = self.xattr_end.range(index).map(|xattr| Xattr {

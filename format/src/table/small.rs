@@ -57,6 +57,10 @@ pub fn decode_values(bytes: &[u8]) -> Result<Vec<Xattr>> {
     if section.rows() > names.len() {
         return Err(Error::corrupt("an extended attribute's name is empty"));
     }
+    let total = (names.len() + values.len()) as u64;
+    if total > limits::XATTR_TOTAL_MAX {
+        return Err(Error::limit("extended attribute bytes", total, limits::XATTR_TOTAL_MAX));
+    }
     let name_ends = section.ends(section::VALUE_XATTR_NAME_END, section.rows(), names.len())?;
     let value_ends = section.ends(section::VALUE_XATTR_VALUE_END, section.rows(), values.len())?;
     let xattrs: Vec<Xattr> = (0..section.rows())
