@@ -2,7 +2,6 @@
 
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
-use std::os::unix::ffi::OsStrExt;
 use std::sync::OnceLock;
 use std::sync::atomic::Ordering;
 
@@ -178,7 +177,8 @@ fn read_xattrs(place: &Place<'_>, file_system: Option<&FileSystem>, read: &mut R
             // Removed since it was listed.
             Err(Errno::NODATA) => {}
             Err(error) => {
-                let name = std::ffi::OsStr::from_bytes(name).display();
+                // It may hold anything, control characters included, and ends up on a terminal.
+                let name = name.escape_ascii();
                 read.missing.push(format!("extended attribute {name}: {}", words(error)));
             }
         }

@@ -195,3 +195,39 @@ pub fn raise_descriptor_limit() {
         let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The names that a scan gives, a line for each end of a piece among them.
+    fn names(root: &Path, run_names: usize) -> Vec<Vec<u8>> {
+        let options = ScanOptions { threads: 2, ..ScanOptions::default() };
+        let monitor = Arc::new(diptych_format::monitor::Silent);
+        let mut scan = scan_with(root, options, monitor, run_names).unwrap();
+        let mut names = Vec::new();
+        while let Some(step) = scan.next().unwrap() {
+            match step {
+                Step::Enter(directory) => names.push(directory.path.to_vec()),
+                Step::Entries(found) => names.extend(found.iter().map(Found::path)),
+                Step::EndPiece => names.push(b"|".to_vec()),
+                Step::Leave => {}
+            }
+        }
+        names
+    }
+
+    #[test]
+    fn names_that_do_not_fit_in_memory_come_in_the_same_order() {
+        let temp = tempfile::tempdir().unwrap();
+        for i in 0..3000u64 {
+            let path = temp.path().join(format!("{}", i * 7919 % 65_521));
+            if i % 100 == 0 { std::fs::create_dir(path).unwrap() } else { std::fs::write(path, "").unwrap() }
+        }
+        let plain = names(temp.path(), RUN_NAMES);
+        assert!(plain.contains(&b"|".to_vec()) && plain.len() > 3000);
+        for run_names in [1000, 64, 2999] {
+            assert_eq!(names(temp.path(), run_names), plain);
+        }
+    }
+}

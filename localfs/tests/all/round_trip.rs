@@ -151,6 +151,24 @@ fn a_copy_has_nothing_that_the_target_hands_down() {
 }
 
 #[test]
+fn a_default_acl_that_shuts_owners_out_does_not_keep_a_copy_from_being_made() {
+    let temp = temp();
+    let (from, to) = (temp.path().join("from"), temp.path().join("work/to"));
+    owned_by_nobody(&temp.path().join("work"));
+    make(&from, &["a/b/c"]);
+    as_nobody(|| {
+        std::fs::create_dir(&to).unwrap();
+        let minimal = acl(&[(1, 6, u32::MAX), (4, 0, u32::MAX), (0x20, 0, u32::MAX)]);
+        let _ = setxattr(&to, "system.posix_acl_default", &minimal, XattrFlags::empty());
+        let problems = copy(&from, &to, false);
+        // Who may not give files away is told so, and nothing else.
+        assert!(problems.iter().all(|problem| problem.contains("the owner")), "{problems:?}");
+    });
+    assert!(rustix::fs::getxattr(to.join("a"), "system.posix_acl_default", &mut [0u8; 100][..]).is_err());
+    assert_eq!(std::fs::read(to.join("a/b/c")).unwrap(), b"a/b/c");
+}
+
+#[test]
 fn overwriting_merges_directories_and_replaces_all_else() {
     let temp = temp();
     let (from, to) = (temp.path().join("from"), temp.path().join("to"));
