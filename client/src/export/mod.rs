@@ -12,7 +12,9 @@ use std::collections::HashMap;
 use std::io::Write;
 
 use diptych_decoder::{Archive, ContentMap, Descend, Owners, Part, Row, Visitor};
-use diptych_format::{Attributes, Error as FormatError, Kind, Monitor, Result as FormatResult, Status};
+use diptych_format::{
+    Attributes, Error as FormatError, Holds, Kind, Monitor, Result as FormatResult, Status,
+};
 
 use crate::content::ContentReader;
 use crate::error::{Error, Result};
@@ -73,7 +75,7 @@ struct Exporter<'a> {
     owners: Owners,
     links: LinkIndex,
     /// For each group of hard links the path under which it was written.
-    written: HashMap<PathKey, Vec<u8>>,
+    written: HashMap<PathKey, (Vec<u8>, Holds)>,
     /// For contents that are proved before they are written.
     reader: ContentReader,
     /// For contents that are written as they are read: chunk by chunk, each proved.
@@ -186,8 +188,14 @@ impl Exporter<'_> {
             return Ok(());
         }
         self.note_status(path, row);
-        let group = self.links.group_of(path);
-        if let Some(first) = group.and_then(|group| self.written.get(&group.first)) {
+        let mut group = self.links.group_of(path);
+        let first = group.and_then(|group| self.written.get(&group.first));
+        if first.is_some_and(|(_, holds)| *holds != entry.holds) {
+            let what = "the archive calls it another name of a file that holds something else: it is exported by itself";
+            self.losses.loss(path, what);
+            group = None;
+        }
+        if let Some((first, _)) = group.and_then(|group| self.written.get(&group.first)) {
             let header = Header {
                 path,
                 kind: kind::HARD_LINK,
@@ -222,7 +230,7 @@ impl Exporter<'_> {
         };
         if is_written {
             if let Some(group) = group {
-                self.written.insert(group.first, path.to_vec());
+                self.written.insert(group.first, (path.to_vec(), entry.holds));
             }
             self.losses.entry(path, row.kind());
         }

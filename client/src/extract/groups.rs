@@ -6,6 +6,8 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use diptych_format::Holds;
+
 use crate::links::{Group, PathKey};
 
 /// What to do with a name of a group.
@@ -16,6 +18,8 @@ pub enum Admitted<T> {
     Link(T, Vec<u8>),
     /// Nothing now: it waits for the file.
     Waits,
+    /// Restore it by itself: it holds something else than the first of its group, whatever the link table says.
+    Apart(T),
 }
 
 enum State<T> {
@@ -25,7 +29,16 @@ enum State<T> {
 
 /// The groups of which not every name has been seen.
 pub struct Groups<T> {
-    groups: Mutex<HashMap<PathKey, (State<T>, u64)>>,
+    groups: Mutex<HashMap<PathKey, Names<T>>>,
+}
+
+/// The names of a group.
+struct Names<T> {
+    state: State<T>,
+    /// How many are still to come by.
+    left: u64,
+    /// What all of them hold.
+    holds: Holds,
 }
 
 impl<T> Default for Groups<T> {
@@ -35,16 +48,21 @@ impl<T> Default for Groups<T> {
 }
 
 impl<T> Groups<T> {
-    /// A name of `group` comes by.
-    pub fn admit(&self, group: Group, task: T) -> Admitted<T> {
+    /// A name of `group` comes by, which holds so much. Spec: A-7.3-3.
+    pub fn admit(&self, group: Group, holds: &Holds, task: T) -> Admitted<T> {
         let mut groups = self.lock();
-        let Some((state, left)) = groups.get_mut(&group.first) else {
-            groups.insert(group.first, (State::Pending(Vec::new()), group.count.saturating_sub(1)));
+        let Some(names) = groups.get_mut(&group.first) else {
+            let left = group.count.saturating_sub(1);
+            let names = Names { state: State::Pending(Vec::new()), left, holds: holds.clone() };
+            groups.insert(group.first, names);
             return Admitted::Restore(task);
         };
-        *left = left.saturating_sub(1);
-        let is_last = *left == 0;
-        match state {
+        names.left = names.left.saturating_sub(1);
+        if names.holds != *holds {
+            return Admitted::Apart(task);
+        }
+        let is_last = names.left == 0;
+        match &mut names.state {
             State::Pending(waiting) => {
                 waiting.push(task);
                 Admitted::Waits
@@ -62,9 +80,9 @@ impl<T> Groups<T> {
     /// The file of `group` stands at `path`: gives those that waited for it.
     pub fn restored(&self, group: Group, path: &[u8]) -> Vec<T> {
         let mut groups = self.lock();
-        let Some((state, left)) = groups.get_mut(&group.first) else { return Vec::new() };
-        let is_over = *left == 0;
-        let waiting = match std::mem::replace(state, State::Done(path.to_vec())) {
+        let Some(names) = groups.get_mut(&group.first) else { return Vec::new() };
+        let is_over = names.left == 0;
+        let waiting = match std::mem::replace(&mut names.state, State::Done(path.to_vec())) {
             State::Pending(waiting) => waiting,
             State::Done(_) => Vec::new(),
         };
@@ -77,8 +95,7 @@ impl<T> Groups<T> {
     /// The file of `group` could not be restored: gives the name that takes its place, if one waits.
     pub fn failed(&self, group: Group) -> Option<T> {
         let mut groups = self.lock();
-        let (state, _) = groups.get_mut(&group.first)?;
-        let State::Pending(waiting) = state else { return None };
+        let State::Pending(waiting) = &mut groups.get_mut(&group.first)?.state else { return None };
         if waiting.is_empty() {
             // The next name that comes is the first again.
             groups.remove(&group.first);
@@ -87,7 +104,7 @@ impl<T> Groups<T> {
         Some(waiting.remove(0))
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<PathKey, (State<T>, u64)>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<PathKey, Names<T>>> {
         self.groups.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -101,25 +118,33 @@ mod tests {
     #[test]
     fn names_wait_then_link() {
         let groups = Groups::default();
-        assert!(matches!(groups.admit(GROUP, 1), Admitted::Restore(1)));
-        assert!(matches!(groups.admit(GROUP, 2), Admitted::Waits));
+        assert!(matches!(groups.admit(GROUP, &Holds::Nothing, 1), Admitted::Restore(1)));
+        assert!(matches!(groups.admit(GROUP, &Holds::Nothing, 2), Admitted::Waits));
         assert_eq!(groups.restored(GROUP, b"a"), [2]);
-        assert!(matches!(groups.admit(GROUP, 3), Admitted::Link(3, path) if path == b"a"));
-        assert!(matches!(groups.admit(GROUP, 4), Admitted::Link(4, _)));
+        assert!(matches!(groups.admit(GROUP, &Holds::Nothing, 3), Admitted::Link(3, path) if path == b"a"));
+        assert!(matches!(groups.admit(GROUP, &Holds::Nothing, 4), Admitted::Link(4, _)));
         assert!(groups.lock().is_empty());
+    }
+
+    #[test]
+    fn a_name_that_holds_something_else_stands_by_itself() {
+        let groups = Groups::default();
+        assert!(matches!(groups.admit(GROUP, &Holds::Nothing, 1), Admitted::Restore(1)));
+        let other = Holds::Target((*b"/etc/passwd").into());
+        assert!(matches!(groups.admit(GROUP, &other, 2), Admitted::Apart(2)));
     }
 
     #[test]
     fn another_name_takes_the_place_of_a_damaged_file() {
         let groups = Groups::default();
-        assert!(matches!(groups.admit(GROUP, 1), Admitted::Restore(1)));
-        assert!(matches!(groups.admit(GROUP, 2), Admitted::Waits));
-        assert!(matches!(groups.admit(GROUP, 3), Admitted::Waits));
+        assert!(matches!(groups.admit(GROUP, &Holds::Nothing, 1), Admitted::Restore(1)));
+        assert!(matches!(groups.admit(GROUP, &Holds::Nothing, 2), Admitted::Waits));
+        assert!(matches!(groups.admit(GROUP, &Holds::Nothing, 3), Admitted::Waits));
         assert_eq!(groups.failed(GROUP), Some(2));
         assert_eq!(groups.restored(GROUP, b"b"), [3]);
         let groups = Groups::default();
-        assert!(matches!(groups.admit(GROUP, 1), Admitted::Restore(1)));
+        assert!(matches!(groups.admit(GROUP, &Holds::Nothing, 1), Admitted::Restore(1)));
         assert_eq!(groups.failed(GROUP), None);
-        assert!(matches!(groups.admit(GROUP, 2), Admitted::Restore(2)));
+        assert!(matches!(groups.admit(GROUP, &Holds::Nothing, 2), Admitted::Restore(2)));
     }
 }

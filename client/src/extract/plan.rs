@@ -185,6 +185,10 @@ fn verdict(planner: &mut Planner<'_>, path: &[u8], is_directory: bool) -> Verdic
     }
 }
 
+/// Why a name is no link, though the link table says so.
+const OTHER_THAN_FIRST: &str =
+    "the archive calls it another name of a file that holds something else: it is restored by itself";
+
 impl Visitor for Planner<'_> {
     fn enter(&mut self, path: &[u8], row: &Row<'_>) -> FormatResult<Descend> {
         let verdict = verdict(self, path, true);
@@ -247,7 +251,12 @@ impl Visitor for Planner<'_> {
         };
         let item = Item { path: path.to_vec(), entry, directory, content, group };
         let Some(group) = group else { return self.plan(item, row) };
-        match self.extractor.groups.admit(group, item) {
+        let holds = item.entry.holds.clone();
+        match self.extractor.groups.admit(group, &holds, item) {
+            Admitted::Apart(item) => {
+                self.extractor.lose(path, OTHER_THAN_FIRST);
+                self.plan(Item { group: None, ..item }, row)
+            }
             Admitted::Restore(item) => self.plan(item, row),
             Admitted::Link(item, first) => {
                 let pushed = self.queue.push(Task::Link(item, first));

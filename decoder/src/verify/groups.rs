@@ -55,6 +55,10 @@ impl<'a> Groups<'a> {
         if what.is_some_and(|(kind, ..)| kind == Kind::Directory) {
             faults.push(self.fault("a directory stands in the link table"));
         }
+        if what.is_none() && !self.is_damaged {
+            // Told already; and paths that lead nowhere, of which a table can hold any number, are not kept.
+            return;
+        }
         if first.is_empty() {
             self.open.insert(path.into(), Group { count, seen: 1, what });
             return;

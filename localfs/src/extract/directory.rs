@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use diptych_format::{Entry, Error, Holds, Kind, Name, Result};
 use rustix::fs::{
-    AtFlags, FileType, Mode, OFlags, fchmod, fstat, linkat, makedev, mkdirat, mknodat, openat, symlinkat,
+    AtFlags, FileType, Mode, OFlags, fchmod, fstat, linkat, makedev, mkdirat, mknodat, openat, statat,
+    symlinkat,
 };
 use rustix::io::Errno;
 
@@ -99,12 +100,31 @@ impl OutDirectory {
     }
 
     /// Makes an empty file in it.
+    ///
+    /// When overwriting, one that is there stays until the new one is finished, and is replaced by it at once: what
+    /// turns out damaged costs nothing that was whole.
     pub fn create_file(&self, name: &Name) -> Result<OutFile> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        if self.shared.is_overwriting && self.holds_another_file(name) {
+            let beside = self.shared.name_beside()?;
+            let made = retry(|| openat(&self.fd, beside.as_bytes(), flags, PRIVATE_FILE));
+            let fd = made.map_err(cannot("cannot be made"))?;
+            let (shared, directory) = (Arc::clone(&self.shared), Arc::clone(&self.fd));
+            let path = join(&self.path, name.as_bytes());
+            return Ok(
+                OutFile::new(shared, directory, beside, path, fd, self.inherited).replacing(name.clone())
+            );
+        }
         let fd = self.make(name, || patiently(|| openat(&self.fd, name.as_bytes(), flags, PRIVATE_FILE)))?;
         let (shared, directory) = (Arc::clone(&self.shared), Arc::clone(&self.fd));
         let path = join(&self.path, name.as_bytes());
         Ok(OutFile::new(shared, directory, name.clone(), path, fd, self.inherited))
+    }
+
+    /// Whether something other than a directory has the name.
+    fn holds_another_file(&self, name: &Name) -> bool {
+        let stat = retry(|| statat(&self.fd, name.as_bytes(), AtFlags::SYMLINK_NOFOLLOW));
+        stat.is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) != FileType::Directory)
     }
 
     /// Makes what is neither file nor directory, with its attributes; says which of them could not be set.

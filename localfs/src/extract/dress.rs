@@ -278,7 +278,7 @@ fn project_words(attributes: &Attributes) -> String {
 }
 
 fn xattr_words(name: &[u8]) -> String {
-    format!("the extended attribute {}", String::from_utf8_lossy(name))
+    format!("the extended attribute {}", name.escape_ascii())
 }
 
 fn times(mtime: Time) -> Timestamps {

@@ -2,9 +2,10 @@
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use diptych_format::{Entry, Name, Result};
-use rustix::fs::{AtFlags, ftruncate, unlinkat};
+use rustix::fs::{AtFlags, ftruncate, renameat, unlinkat};
 use rustix::io::{Errno, pwrite};
 
 use super::{Deferred, Identity, Shared, cannot, dress, flags, lock};
@@ -18,6 +19,8 @@ pub struct OutFile {
     path: Vec<u8>,
     fd: OwnedFd,
     inherited: dress::Inherited,
+    /// The name that it takes, from another file, when it is finished.
+    replaces: Option<Name>,
     is_finished: bool,
 }
 
@@ -30,7 +33,13 @@ impl OutFile {
         fd: OwnedFd,
         inherited: dress::Inherited,
     ) -> Self {
-        Self { shared, directory, name, path, fd, inherited, is_finished: false }
+        Self { shared, directory, name, path, fd, inherited, replaces: None, is_finished: false }
+    }
+
+    /// The same file, which takes over `name` when it is finished.
+    pub(super) fn replacing(mut self, name: Name) -> Self {
+        self.replaces = Some(name);
+        self
     }
 
     /// Prepares the empty file for what it is to hold: says how, where a file system decides that beforehand.
@@ -66,6 +75,11 @@ impl OutFile {
     /// Gives the file its attributes, when its content is there; says which could not be set.
     pub fn finish(mut self, entry: &Entry) -> Result<Vec<String>> {
         let mut problems = dress::dress_open(&self.fd, entry, &self.shared, Some(&self.inherited));
+        if let Some(name) = &self.replaces {
+            let (from, to) = (self.name.as_bytes(), name.as_bytes());
+            let renamed = retry(|| renameat(&self.directory, from, &self.directory, to));
+            renamed.map_err(cannot("what is there cannot be replaced"))?;
+        }
         self.shared.set_or_defer(&self.fd, &self.path, entry, self.inherited.flags, &mut problems);
         self.is_finished = true;
         Ok(problems)
@@ -93,6 +107,12 @@ impl Drop for OutFile {
 }
 
 impl Shared {
+    /// A name for a file that is to replace another: no other file of this extraction has it.
+    pub(super) fn name_beside(&self) -> Result<Name> {
+        let number = self.beside.fetch_add(1, Ordering::Relaxed);
+        Name::try_new(format!(".diptych-{}-{number}", std::process::id()).as_bytes())
+    }
+
     /// Sets the flags of what is finished, or leaves them to the end if they forbid what is still to come.
     pub(super) fn set_or_defer(
         &self,

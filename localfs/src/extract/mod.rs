@@ -20,6 +20,7 @@ pub use file::OutFile;
 use std::collections::HashMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use diptych_format::{Error, Name, Result};
@@ -54,6 +55,8 @@ struct Shared {
     deferred: Mutex<Vec<Deferred>>,
     /// Objects that were made at paths to which links may be made.
     made: Mutex<HashMap<Vec<u8>, Identity>>,
+    /// Files so far that were written beside the one that they replace.
+    beside: AtomicU64,
 }
 
 /// Flags to be set at the end.
@@ -114,6 +117,7 @@ impl Target {
             born: OnceLock::new(),
             deferred: Mutex::default(),
             made: Mutex::default(),
+            beside: AtomicU64::new(0),
         };
         Ok(Self { shared: Arc::new(shared), root: Arc::new(root) })
     }
