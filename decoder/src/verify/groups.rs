@@ -55,12 +55,11 @@ impl<'a> Groups<'a> {
         if what.is_some_and(|(kind, ..)| kind == Kind::Directory) {
             faults.push(self.fault("a directory stands in the link table"));
         }
-        if what.is_none() && !self.is_damaged {
-            // Told already; and paths that lead nowhere, of which a table can hold any number, are not kept.
-            return;
-        }
         if first.is_empty() {
-            self.open.insert(path.into(), Group { count, seen: 1, what });
+            // Paths that lead nowhere, of which a table can hold any number, are told and not kept.
+            if what.is_some() || self.is_damaged {
+                self.open.insert(path.into(), Group { count, seen: 1, what });
+            }
             return;
         }
         let Some(group) = self.open.get_mut(first) else {
