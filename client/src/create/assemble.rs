@@ -68,7 +68,8 @@ pub(super) fn assemble(
     let (item_sender, items) = bounded::<Item>(256);
     let (job_sender, jobs) = bounded(64);
     std::thread::scope(|scope| {
-        scope.spawn(move || dispatch(scan, &job_sender, &item_sender, &budget));
+        let dispatcher_budget = budget.clone();
+        scope.spawn(move || dispatch(scan, &job_sender, &item_sender, &dispatcher_budget));
         for _ in 0..assembly.threads.max(1) {
             let jobs = jobs.clone();
             scope.spawn(move || read_jobs(&jobs, buffers, &**monitor, keeps_contents));
@@ -87,8 +88,16 @@ pub(super) fn assemble(
             monitor: &**monitor,
             sink,
         };
-        // `items` is dropped when this returns, so that on an error every stage before it finds its channel closed.
-        assembler.run(items, assembly)
+        let assembled = assembler.run(&items, assembly);
+        // On an early end nobody may be left waiting: not the dispatcher for memory, not a reader for its chunks to be
+        // taken. What is under way is taken and dropped, until the dispatcher has hung up.
+        budget.close();
+        for item in items {
+            if let Item::Files(promise) = item {
+                drop(promise.recv());
+            }
+        }
+        assembled
     })
 }
 
@@ -114,7 +123,7 @@ struct Linked {
 }
 
 impl Assembler<'_> {
-    fn run(mut self, items: Receiver<Item>, assembly: &Assembly) -> Result<Assembled> {
+    fn run(mut self, items: &Receiver<Item>, assembly: &Assembly) -> Result<Assembled> {
         let mut is_whole = false;
         let mut depth = 0usize;
         for item in items {

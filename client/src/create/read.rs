@@ -109,7 +109,7 @@ pub(super) fn dispatch(mut scan: Scan, jobs: &Sender<Job>, items: &Sender<Item>,
                 false
             }
         };
-        if !sent {
+        if !sent || budget.is_closed() {
             return;
         }
     }
@@ -198,8 +198,10 @@ pub(super) fn read_jobs(
             };
             files.push(FileRead { found, link, outcome });
         }
-        // A failed send means that the assembler has given up; the next job will find its channel closed as well.
+        // A failed send means that the assembler has given up; the next job will find its channel closed as well. The
+        // sender goes at once: a batch that nobody takes then goes with it, and with that the large file's channel.
         let _ = job.done.send(FileBatch { contents, files, _permit: job.permit });
+        drop(job.done);
         if let Some(large) = large {
             let _ = large.read(buffers, monitor, keeps_contents);
         }
