@@ -3,9 +3,11 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod archives;
+mod early_end;
 mod encoder_rules;
 mod fuzz;
 mod golden;
+mod link_pieces;
 mod lookup;
 mod spec;
 mod stability;
