@@ -10,6 +10,7 @@ use crate::open::OpenArchive;
 use crate::size::{parse_range, parse_size};
 
 use super::outcome::Outcome;
+use super::output;
 
 /// Print the content of a file in an archive.
 ///
@@ -47,6 +48,6 @@ pub(super) fn run(arguments: &Arguments) -> Result<Outcome> {
         }
     };
     let open = OpenArchive::open(&arguments.archive)?;
-    cat(&open, arguments.path.as_bytes(), range, &mut std::io::stdout().lock())?;
+    cat(&open, arguments.path.as_bytes(), range, &mut output::results())?;
     Ok(Outcome::Done)
 }

@@ -13,6 +13,7 @@ use diptych_repository::chunk::Compression;
 use super::json::{JsonTo, summary_event};
 use super::options::{Common, Json, SelectionOptions, Threads};
 use super::outcome::Outcome;
+use super::output;
 use super::signals;
 use super::terminal::Terminal;
 
@@ -120,15 +121,19 @@ pub(super) fn run(arguments: &Arguments, common: &Common) -> Result<Outcome> {
         None if common.quiet => {}
         None => {
             let seconds = terminal.elapsed().as_secs_f64();
-            eprintln!(
+            output::say(&format!(
                 "{} entries, {} in contents, stored in {} ({} of it metadata) in {seconds:.1} s{}",
                 report.entries,
                 show_size(report.content_bytes),
                 show_size(stored),
                 show_size(report.stored_metadata_bytes),
                 terminal.problem_count(),
-            );
-            eprintln!("tree id {}{}", report.tree_id, if report.is_complete { "" } else { "  incomplete" });
+            ));
+            output::say(&format!(
+                "tree id {}{}",
+                report.tree_id,
+                if report.is_complete { "" } else { "  incomplete" }
+            ));
         }
     }
     Ok(if report.is_complete { Outcome::of_losses(terminal.losses()) } else { Outcome::WithLosses })
@@ -136,7 +141,7 @@ pub(super) fn run(arguments: &Arguments, common: &Common) -> Result<Outcome> {
 
 /// Bytes of an archive would do a terminal no good.
 fn refuse_terminal() -> Result<()> {
-    if std::io::IsTerminal::is_terminal(&std::io::stdout()) {
+    if output::is_terminal() {
         let what = "an archive is not written to a terminal: send standard output to a file or a pipe";
         return Err(Error::Usage(what.to_owned()));
     }

@@ -1,6 +1,6 @@
 //! `diptych diff`.
 
-use std::io::{BufWriter, IsTerminal, Write};
+use std::io::Write;
 use std::path::PathBuf;
 
 use diptych_decoder::diff::Aspect;
@@ -16,6 +16,7 @@ use crate::names;
 use super::json::{JsonTo, put_path, summary_event};
 use super::options::{Common, Json, SelectionOptions, Threads};
 use super::outcome::Outcome;
+use super::output;
 use super::signals;
 use super::terminal::Terminal;
 
@@ -60,9 +61,8 @@ pub(super) fn run(arguments: &Arguments, common: &Common) -> Result<Outcome> {
     let before = open_side(&arguments.before, &options, terminal.clone())?;
     let after = open_side(&arguments.after, &options, terminal.clone())?;
     terminal.finish();
-    let stdout = std::io::stdout().lock();
-    let is_escaped = stdout.is_terminal();
-    let mut out = BufWriter::new(stdout);
+    let is_escaped = output::is_terminal();
+    let mut out = output::results();
     let report = diff(&before, &after, &mut |difference| match is_json {
         true => print_json(difference, &mut out),
         false => print_line(difference, is_escaped, &mut out),
@@ -80,7 +80,7 @@ pub(super) fn run(arguments: &Arguments, common: &Common) -> Result<Outcome> {
             }),
         ));
     } else if !common.quiet && !report.is_complete {
-        eprintln!("diptych: not everything could be read when the trees were archived: more may differ");
+        output::say("diptych: not everything could be read when the trees were archived: more may differ");
     }
     if terminal.losses() > 0 {
         return Ok(Outcome::WithLosses);

@@ -1,7 +1,6 @@
 //! `diptych export`.
 
 use std::ffi::OsString;
-use std::io::{BufWriter, IsTerminal};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
@@ -15,10 +14,8 @@ use crate::select::PathSelection;
 
 use super::options::Common;
 use super::outcome::Outcome;
+use super::output;
 use super::terminal::Terminal;
-
-/// How much is written at once.
-const BUFFER: usize = 1 << 20;
 
 /// Write an archive in another format on standard output.
 ///
@@ -49,8 +46,7 @@ enum Format {
 }
 
 pub(super) fn run(arguments: &Arguments, common: &Common) -> Result<Outcome> {
-    let stdout = std::io::stdout().lock();
-    if stdout.is_terminal() {
+    if output::is_terminal() {
         let what = "a tar stream is not written to a terminal: send standard output to a file or a pipe";
         return Err(Error::Usage(what.to_owned()));
     }
@@ -59,7 +55,7 @@ pub(super) fn run(arguments: &Arguments, common: &Common) -> Result<Outcome> {
     let open = OpenArchive::open(&arguments.archive)?;
     let terminal = Terminal::new(common, None);
     let losses = Losses::new(&*terminal);
-    let mut out = BufWriter::with_capacity(BUFFER, stdout);
+    let mut out = output::results();
     match arguments.format {
         Format::Tar => export_tar(&open, &mut selection, &mut out, &losses)?,
     }

@@ -17,6 +17,7 @@ use crate::spool::spooled_input;
 use super::json::{JsonTo, summary_event};
 use super::options::{Common, Json, Threads};
 use super::outcome::Outcome;
+use super::output;
 use super::signals;
 use super::terminal::Terminal;
 
@@ -89,13 +90,13 @@ pub(super) fn run(arguments: &Arguments, common: &Common) -> Result<Outcome> {
             }),
         )),
         None if common.quiet => {}
-        None => eprintln!(
+        None => output::say(&format!(
             "{} entries, {} in contents, each compared with its digest, in {:.1} s{}",
             report.entries,
             show_size(report.content_bytes),
             terminal.elapsed().as_secs_f64(),
             terminal.problem_count(),
-        ),
+        )),
     }
     Ok(Outcome::of_losses(report.losses))
 }

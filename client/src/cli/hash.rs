@@ -11,6 +11,7 @@ use crate::open::open_metadata;
 use super::json::{JsonTo, summary_event};
 use super::options::{Common, Json, SelectionOptions, Threads};
 use super::outcome::Outcome;
+use super::output;
 use super::signals;
 use super::terminal::Terminal;
 
@@ -59,7 +60,10 @@ pub(super) fn run(arguments: &Arguments, common: &Common) -> Result<Outcome> {
             });
             json.send(&summary_event("hash", fields));
         }
-        None => println!("{tree_id}{}", if is_complete { "" } else { "  incomplete" }),
+        None => {
+            let line = format!("{tree_id}{}\n", if is_complete { "" } else { "  incomplete" });
+            output::print(line.as_bytes())?;
+        }
     }
     Ok(if is_complete { Outcome::Done } else { Outcome::WithLosses })
 }

@@ -1,9 +1,9 @@
 //! Events as JSON: one object on each line. `docs/json.md` describes them.
 
-use std::io::Write;
-
 use diptych_format::{Kind, Problem};
 use serde_json::{Map, Value, json};
+
+use super::output;
 
 /// Where events go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,11 +18,10 @@ impl JsonTo {
     /// Prints one event on a line of its own.
     pub fn send(self, event: &Value) {
         let line = format!("{event}\n");
-        // A reader that went away is noticed by whoever writes results; an event is no result.
-        let _ = match self {
-            JsonTo::Output => std::io::stdout().lock().write_all(line.as_bytes()),
-            JsonTo::Error => std::io::stderr().lock().write_all(line.as_bytes()),
-        };
+        match self {
+            JsonTo::Output => output::print_event(line.as_bytes()),
+            JsonTo::Error => output::warn(line.as_bytes()),
+        }
     }
 }
 

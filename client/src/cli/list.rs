@@ -1,7 +1,6 @@
 //! `diptych list`.
 
 use std::ffi::OsString;
-use std::io::{BufWriter, IsTerminal};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
@@ -13,10 +12,8 @@ use crate::select::PathSelection;
 
 use super::options::{Common, Json};
 use super::outcome::Outcome;
+use super::output;
 use super::terminal::Terminal;
-
-/// How much is written at once.
-const BUFFER: usize = 256 << 10;
 
 /// Show what is in an archive.
 ///
@@ -52,16 +49,15 @@ pub(super) fn run(arguments: &Arguments, common: &Common) -> Result<Outcome> {
     let paths: Vec<&[u8]> = arguments.paths.iter().map(|path| path.as_bytes()).collect();
     let mut selection = PathSelection::new(&paths)?;
     let archive = open_metadata(&arguments.archive)?;
-    let stdout = std::io::stdout().lock();
     let style = match (arguments.json.json, arguments.long, arguments.null) {
         (true, ..) => Style::Json,
         (_, true, _) => Style::Long { is_numeric: arguments.numeric_owner },
         (_, _, true) => Style::Plain { is_escaped: false, end: 0 },
-        _ => Style::Plain { is_escaped: stdout.is_terminal(), end: b'\n' },
+        _ => Style::Plain { is_escaped: output::is_terminal(), end: b'\n' },
     };
     let terminal = Terminal::quiet(common);
     let losses = Losses::new(&*terminal);
-    let mut out = BufWriter::with_capacity(BUFFER, stdout);
+    let mut out = output::results();
     list(&archive, &mut selection, style, &mut out, &losses)?;
     flush(&mut out)?;
     Ok(Outcome::of_losses(losses.count()))

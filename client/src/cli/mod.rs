@@ -3,8 +3,6 @@
 //! Each verb has a file: its options with their help, and a function that runs the job and says how it went. Only
 //! here, and in what stands below, is anything printed.
 
-#![allow(clippy::print_stdout, clippy::print_stderr)]
-
 mod cat;
 mod create;
 mod diff;
@@ -15,6 +13,7 @@ mod json;
 mod list;
 mod options;
 mod outcome;
+mod output;
 mod signals;
 mod terminal;
 mod verify;
@@ -83,8 +82,12 @@ pub fn command() -> clap::Command {
 
 /// Runs the command with the arguments of this process.
 pub fn run() -> std::process::ExitCode {
-    let cli = Cli::parse();
-    let result = run_verb(&cli);
+    let result = match Cli::try_parse() {
+        Ok(cli) => run_verb(&cli).and_then(|outcome| output::events_written().map(|()| outcome)),
+        Err(error) if error.use_stderr() => error.exit(),
+        // What was asked for: help, or the version.
+        Err(error) => error.print().map(|()| Outcome::Done).map_err(output::cannot_write),
+    };
     std::process::ExitCode::from(outcome::exit_code(result))
 }
 
@@ -103,8 +106,7 @@ fn run_verb(cli: &Cli) -> Result<Outcome> {
             // Written to memory first: the generator gives up with a panic when its output goes away.
             let mut script = Vec::new();
             clap_complete::generate(arguments.shell, &mut command(), "diptych", &mut script);
-            let written = std::io::Write::write_all(&mut std::io::stdout(), &script);
-            written.map_err(|error| crate::Error::io("standard output", "cannot write", error))?;
+            output::print(&script)?;
             Ok(Outcome::Done)
         }
     }

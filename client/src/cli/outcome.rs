@@ -2,6 +2,8 @@
 
 use crate::error::{Error, Result};
 
+use super::output;
+
 /// How a run that did not fail went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
@@ -20,8 +22,7 @@ impl Outcome {
     }
 }
 
-/// What a shell shows for a program whose reader went away.
-const CODE_BROKEN_PIPE: u8 = 141;
+const CODE_FAILED: u8 = 1;
 const CODE_INTERRUPTED: u8 = 130;
 
 /// The exit code; says what went wrong.
@@ -32,10 +33,11 @@ pub fn exit_code(result: Result<Outcome>) -> u8 {
         Ok(Outcome::WithLosses) => 3,
         Err(Error::Interrupted) => CODE_INTERRUPTED,
         Err(_) if super::signals::is_interrupted() => CODE_INTERRUPTED,
-        Err(error) if error.is_broken_pipe() => CODE_BROKEN_PIPE,
+        // Whoever read our output has what was wanted of it, and needs no message.
+        Err(error) if error.is_broken_pipe() => CODE_FAILED,
         Err(error) => {
-            eprintln!("diptych: {error}");
-            if matches!(error, Error::Usage(_)) { 2 } else { 1 }
+            output::say(&format!("diptych: {error}"));
+            if matches!(error, Error::Usage(_)) { 2 } else { CODE_FAILED }
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What people see while a job runs: a line of progress on a terminal, problems as they occur, a summary.
 
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -14,6 +14,7 @@ use crate::size::show_size;
 
 use super::json::{self, JsonTo};
 use super::options::Common;
+use super::output;
 
 /// How often the line of progress is drawn.
 const DRAW_EVERY: Duration = Duration::from_millis(150);
@@ -111,13 +112,9 @@ impl Terminal {
     }
 
     fn print(&self, line: &[u8]) {
-        let write = || {
-            // A message that cannot be printed can be told to nobody.
-            let _ = std::io::stderr().lock().write_all(line);
-        };
         match &self.shared.bar {
-            Some(bar) => bar.suspend(write),
-            None => write(),
+            Some(bar) => bar.suspend(|| output::warn(line)),
+            None => output::warn(line),
         }
     }
 }

@@ -12,6 +12,7 @@ use crate::verify::{VerifyOptions, verify};
 use super::json::{JsonTo, summary_event};
 use super::options::{Common, Json, Threads};
 use super::outcome::Outcome;
+use super::output;
 use super::signals;
 use super::terminal::Terminal;
 
@@ -67,11 +68,18 @@ pub(super) fn run(arguments: &Arguments, common: &Common) -> Result<Outcome> {
             true => "no content was looked at".to_owned(),
             false => format!("{} contents with {}", report.contents, show_size(report.content_bytes)),
         };
-        eprintln!("{} entries, {what}, {} chunks: all right", report.entries, report.chunks);
-        eprintln!("tree id {}{}", report.tree_id, if report.is_complete { "" } else { "  incomplete" });
+        output::say(&format!("{} entries, {what}, {} chunks: all right", report.entries, report.chunks));
+        output::say(&format!(
+            "tree id {}{}",
+            report.tree_id,
+            if report.is_complete { "" } else { "  incomplete" }
+        ));
     }
     if report.damaged > 0 {
-        let what = format!("the archive is damaged in {} places, which are named above", report.damaged);
+        let what = match report.damaged {
+            1 => "the archive is damaged in one place, which is named above".to_owned(),
+            places => format!("the archive is damaged in {places} places, which are named above"),
+        };
         let damaged = Err(diptych_format::Error::corrupt(what));
         return damaged.in_place(arguments.archive.display()).map_err(|error| match error {
             Error::Failed { place, cause, .. } => {
