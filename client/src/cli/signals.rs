@@ -1,4 +1,4 @@
-//! SIGINT and SIGTERM: the first asks the job to end in good order, the second ends the process.
+//! SIGINT, SIGTERM and SIGHUP: the first asks the job to end in good order, the second ends the process.
 
 use std::sync::Arc;
 use std::sync::OnceLock;
@@ -15,9 +15,13 @@ static IS_WATCHED: AtomicBool = AtomicBool::new(false);
 
 /// Takes the signals over. Call it before any thread is started: threads inherit what is blocked.
 pub fn install() -> Result<()> {
+    let ignored = ignored();
     let mut set = SigSet::empty();
-    set.add(Signal::SIGINT);
-    set.add(Signal::SIGTERM);
+    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
+        if ignored >> (signal as u32 - 1) & 1 == 0 {
+            set.add(signal);
+        }
+    }
     let blocked = set.thread_block();
     blocked.map_err(|error| Error::io("signals", "cannot be taken over", error.into()))?;
     let start = std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
@@ -30,6 +34,14 @@ pub fn install() -> Result<()> {
         }
     });
     start.map(drop).map_err(|error| Error::io("signals", "cannot start a thread", error))
+}
+
+/// The signals that whoever started us had ignored, as nohup does: they stay so, for a signal that is waited for would
+/// arrive all the same. One bit each, as the kernel shows them.
+fn ignored() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
 }
 
 fn flag() -> &'static Arc<AtomicBool> {
