@@ -145,7 +145,7 @@ fn verify_tree(
     };
     let work = |task: Task| {
         let Some(readers) = &readers else { return Ok(()) };
-        let verified = |item: &Item, result: FormatResult<Digest>| {
+        let verified = |item: &Item, result: Result<Digest, &FormatError>| {
             match result {
                 Ok(digest) if digest == item.digest => {}
                 Ok(_) => losses.loss(&item.path, "the content has another digest than the archive says"),
@@ -156,7 +156,9 @@ fn verify_tree(
             losses.bytes(item.size);
         };
         readers.with(|reader| match task {
-            Task::Whole(item, content) => verified(&item, reader.read(&content, &mut Nowhere)),
+            Task::Whole(item, content) => {
+                verified(&item, reader.read(&content, &mut Nowhere).as_ref().copied());
+            }
             Task::Batch(batch) => verify_batch(reader, &batch, &verified),
         });
         Ok(())
@@ -170,12 +172,12 @@ fn verify_tree(
 fn verify_batch(
     reader: &mut ContentReader,
     batch: &Batch<Item>,
-    verified: &dyn Fn(&Item, FormatResult<Digest>),
+    verified: &dyn Fn(&Item, Result<Digest, &FormatError>),
 ) {
     let all = |chunk: &[u8]| {
         for (item, slice) in &batch.items {
             let bytes = slice.map_or(Ok(&[][..]), |slice| StreamReader::part(chunk, &slice));
-            verified(item, bytes.map(Digest::of));
+            verified(item, bytes.as_ref().map(|bytes| Digest::of(bytes)));
         }
     };
     let read = match &batch.chunk {
@@ -190,9 +192,9 @@ fn verify_batch(
         }),
     };
     if let Err(error) = read {
-        let text = error.to_string();
-        for (item, _) in &batch.items {
-            verified(item, Err(FormatError::new(error.class, text.clone())));
+        for (item, slice) in &batch.items {
+            // What has no bytes keeps them company in the batch, and has nothing to lose.
+            verified(item, if slice.is_some() { Err(&error) } else { Ok(Digest::of(&[])) });
         }
     }
 }
