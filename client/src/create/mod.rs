@@ -7,6 +7,7 @@
 mod assemble;
 mod budget;
 mod buffers;
+mod own;
 mod read;
 mod store;
 
@@ -95,13 +96,18 @@ pub struct CreateReport {
 
 /// Creates an archive.
 ///
-/// The files appear under their names when they are whole; an earlier end leaves nothing.
+/// The files appear under their names when they are whole; an earlier end leaves nothing. Where they lie inside the tree
+/// they are not part of it.
 pub fn create(options: CreateOptions, monitor: Arc<dyn Monitor>) -> Result<CreateReport> {
-    let scan = start_scan(&options.root, options.selection.clone(), options.threads, &monitor)?;
+    let start_scan_without = |own: &[PathBuf]| {
+        let selection = own::leave_out(own, &options.root, options.selection.clone(), &*monitor);
+        start_scan(&options.root, selection, options.threads, &monitor)
+    };
     match options.destination.clone() {
         Destination::Stdout => {
             // Standard output is written as it comes: there is no name that could appear too early.
             let file = duplicate_stdout()?;
+            let scan = start_scan_without(own::path_of(&file).as_slice())?;
             let packs = Packs { metadata: PackWriter::new(file, PackHolds::Both)?, payload: None };
             let (report, _) = write_archive(scan, &options, &monitor, packs)?;
             Ok(report)
@@ -109,6 +115,9 @@ pub fn create(options: CreateOptions, monitor: Arc<dyn Monitor>) -> Result<Creat
         Destination::Pair { metadata, payload, is_replacing } => {
             let files = [NewFile::create(&metadata, is_replacing)?, NewFile::create(&payload, is_replacing)?];
             let [metadata_file, payload_file] = &files;
+            let own =
+                [metadata_file, payload_file].map(|file| [file.path.clone(), file.file.path().to_owned()]);
+            let scan = start_scan_without(own.as_flattened())?;
             let packs = Packs {
                 metadata: PackWriter::new(metadata_file.handle()?, PackHolds::Metadata)?,
                 payload: Some(PackWriter::new(payload_file.handle()?, PackHolds::Payload)?),
@@ -286,10 +295,15 @@ impl NewFile {
             return Err(Error::io(what, std::io::ErrorKind::AlreadyExists.into()));
         }
         let directory = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        if !directory.is_dir() {
+            let what =
+                format!("there is no directory {}: make it first, or give another name", directory.display());
+            return Err(Error::missing(what));
+        }
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let file = tempfile::Builder::new()
             .prefix(&format!(".{name}."))
-            .suffix(".partial")
+            .suffix(&format!(".{}", own::PARTIAL))
             .tempfile_in(directory)
             .map_err(|error| Error::io(format!("cannot write to {}", directory.display()), error))?;
         Ok(Self { path: path.to_owned(), file })
