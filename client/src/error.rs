@@ -97,7 +97,7 @@ fn advice_for(cause: &FormatError) -> &'static str {
     match cause.class {
         _ if cause.place.is_none() => "",
         Class::Truncated => "The file is not whole: was it copied to its end, and did `create` finish?",
-        Class::Corrupt => "The bytes are damaged: `diptych verify` names what is affected; use another copy.",
+        Class::Corrupt => "The bytes are damaged: use another copy of the file.",
         Class::Unsupported => "A newer version of diptych may read it.",
         Class::Limit | Class::Missing | Class::Io => "",
     }

@@ -6,14 +6,21 @@ use std::path::Path;
 use std::sync::Arc;
 
 use diptych_decoder::Archive;
+use diptych_format::pack::{HEADER_LENGTH, PackHolds, decode_header, encode_header};
 use diptych_format::{Class, Error as FormatError, ReadAt};
-use diptych_repository::{ArchiveFiles, FileReadAt, StreamReader};
+use diptych_repository::{ArchiveFiles, FileReadAt, PackReader, StreamReader};
 
 use crate::archive_path::ArchivePath;
 use crate::error::{Error, InPlace, Result};
 
 /// Memory for decoded chunks.
 pub const CACHE_BYTES: usize = 96 << 20;
+/// How much of the stream map is looked up at once.
+const WINDOW: u64 = 32 << 20;
+/// How many of a pack's first bytes are the same in all packs.
+const MAGIC_LENGTH: usize = 8;
+/// What to do if one of the two files is not there.
+const SIDE_BY_SIDE: &str = "Put both files side by side, as NAME.meta.dpt and NAME.data.dpt, and give NAME.";
 
 /// An open archive.
 pub struct OpenArchive {
@@ -21,8 +28,8 @@ pub struct OpenArchive {
     pub archive: Archive,
     /// The files.
     pub files: ArchiveFiles,
-    /// Why there are no contents, if there are none.
-    data: Result<(), String>,
+    /// The file that has the contents; or why there is none.
+    data: Result<String, String>,
 }
 
 impl OpenArchive {
@@ -36,11 +43,11 @@ impl OpenArchive {
         let metadata =
             FileReadAt::open(&metadata_file).map_err(|cause| not_opened(argument, &path, cause))?;
         if let ArchivePath::Single(_) = path {
-            return Self::join(Arc::new(metadata), None, Ok(()), &metadata_file.display().to_string());
+            return Self::join_one(metadata, &metadata_file.display().to_string());
         }
         let data_file = path.data_file();
         let (data, state): (Option<Arc<dyn ReadAt>>, _) = match FileReadAt::open(&data_file) {
-            Ok(data) => (Some(Arc::new(data)), Ok(())),
+            Ok(data) => (Some(Arc::new(data)), Ok(data_file.display().to_string())),
             Err(error) => (None, Err(error.what)),
         };
         Self::join(Arc::new(metadata), data, state, &metadata_file.display().to_string())
@@ -49,18 +56,28 @@ impl OpenArchive {
     /// Opens one file that holds both streams; `place` is what messages call it.
     pub fn open_file(file: File, place: &str) -> Result<Self> {
         let file = FileReadAt::new(file).in_place(place)?;
-        Self::join(Arc::new(file), None, Ok(()), place)
+        Self::join_one(file, place)
+    }
+
+    fn join_one(file: FileReadAt, place: &str) -> Result<Self> {
+        Self::join(Arc::new(file), None, Err(format!("{place} holds the metadata alone")), place)
     }
 
     fn join(
         metadata: Arc<dyn ReadAt>,
         data: Option<Arc<dyn ReadAt>>,
-        state: Result<(), String>,
+        state: Result<String, String>,
         place: &str,
     ) -> Result<Self> {
+        let mut start = [0; HEADER_LENGTH];
+        let length = usize::try_from(metadata.len()).unwrap_or(HEADER_LENGTH).min(HEADER_LENGTH);
+        metadata.read_exact_at(&mut start[..length], 0).in_place(place)?;
+        refuse_others(&start[..length], place)?;
         let files = ArchiveFiles::open(metadata, data, CACHE_BYTES).in_place(place)?;
         let archive = Archive::open(files.metadata.clone()).in_place(place)?;
-        Ok(Self { archive, files, data: state })
+        let holds_all = files.metadata_pack().holds() == PackHolds::Both;
+        let data = if holds_all { Ok(place.to_owned()) } else { state };
+        Ok(Self { archive, files, data })
     }
 
     /// The payload stream; an error if the file that holds it is not there.
@@ -68,20 +85,56 @@ impl OpenArchive {
         match &self.data {
             // An archive without any payload lacks nothing.
             Err(_) if self.archive.trailer().payload_length == 0 => Ok(self.files.payload.clone()),
-            Err(why) => Err(Error::missing(
-                "",
-                &format!("contents cannot be read: {why}"),
-                "Put both files side by side.",
-            )),
-            Ok(()) => {
+            Err(why) => Err(Error::missing("", &format!("contents cannot be read: {why}"), SIDE_BY_SIDE)),
+            Ok(place) => {
                 // Whatever is wrong with the file as a whole is said once, here, and not for every content.
-                if self.archive.trailer().payload_length > 0 {
-                    self.files.data_pack()?;
+                if self.archive.trailer().payload_length > 0
+                    && let Some(pack) = self.files.data_pack().in_place(place)?
+                    && self.is_foreign(pack)
+                {
+                    let what = "this data file belongs to another archive: nothing that is wanted is in it";
+                    return Err(Error::missing(
+                        place,
+                        what,
+                        "Put the data file of this archive in its place.",
+                    ));
                 }
                 Ok(self.files.payload.clone())
             }
         }
     }
+
+    /// Whether no chunk of the payload is in `pack`. Of an archive's own data file the first one is.
+    fn is_foreign(&self, pack: &PackReader) -> bool {
+        let end = self.archive.trailer().payload_length;
+        let mut start = 0;
+        while start < end {
+            let next = end.min(start.saturating_add(WINDOW));
+            // What cannot be looked up here fails again, and is told, when the content is read.
+            let Ok(slices) = self.files.payload.slices(start..next) else { return false };
+            if slices.iter().any(|slice| pack.locate(&slice.slice.chunk).is_some()) {
+                return false;
+            }
+            start = next;
+        }
+        true
+    }
+}
+
+/// Refuses what begins unlike a file that an archive can be opened with: another kind of file, and a data file alone.
+pub fn refuse_others(start: &[u8], place: &str) -> Result<()> {
+    let magic = &encode_header(PackHolds::Both)[..MAGIC_LENGTH];
+    if start.is_empty() {
+        return Err(FormatError::truncated("this is no archive: there is not one byte")).in_place(place);
+    }
+    if !start.iter().zip(magic).all(|(found, expected)| found == expected) {
+        return Err(Error::missing(place, "this is no archive: it does not begin like one", ""));
+    }
+    if decode_header(start).is_ok_and(|holds| holds == PackHolds::Payload) {
+        let what = "this file holds the contents alone, and the metadata is needed";
+        return Err(Error::missing(place, what, SIDE_BY_SIDE));
+    }
+    Ok(())
 }
 
 /// Opens what describes the tree of an archive; whether there are contents is of no concern.

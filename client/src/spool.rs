@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rustix::fs::{Mode, OFlags, fstatvfs};
 
 use crate::error::{Error, Result};
-use crate::open::duplicate_standard_input;
+use crate::open::{duplicate_standard_input, refuse_others};
 use crate::size::show_size;
 
 /// How much is copied before the space is looked at again.
@@ -61,6 +61,7 @@ fn spool_from(
     interrupt: &AtomicBool,
 ) -> Result<()> {
     let place = || directory.display().to_string();
+    let mut is_start = true;
     loop {
         if interrupt.load(Ordering::Relaxed) {
             return Err(Error::Interrupted);
@@ -70,6 +71,10 @@ fn spool_from(
         let mut buffer = Vec::new();
         let read = Read::by_ref(&mut input).take(STEP).read_to_end(&mut buffer);
         read.map_err(|error| Error::io("standard input", "cannot be read", error))?;
+        if is_start {
+            refuse_others(&buffer, "standard input")?;
+            is_start = false;
+        }
         if buffer.is_empty() {
             break;
         }
@@ -98,18 +103,34 @@ fn check_space(spool: &File, directory: &Path) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use diptych_format::pack::{PackHolds, encode_header};
+
     use super::*;
 
     #[test]
     fn a_pipe_is_kept_whole_and_leaves_no_name() {
         let directory = tempfile::tempdir().unwrap();
-        let bytes: Vec<u8> = (0..100_000u32).flat_map(u32::to_le_bytes).collect();
+        let mut bytes = encode_header(PackHolds::Both).to_vec();
+        bytes.extend((0..100_000u32).flat_map(u32::to_le_bytes));
         let mut spool = open_nameless(directory.path()).unwrap();
         spool_from(&bytes[..], &mut spool, directory.path(), &AtomicBool::new(false)).unwrap();
         let mut read = Vec::new();
         spool.read_to_end(&mut read).unwrap();
         assert_eq!(read, bytes);
         assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn what_cannot_be_extracted_is_refused_at_its_start() {
+        let directory = tempfile::tempdir().unwrap();
+        let refused = |input: &mut dyn Read| {
+            let mut spool = open_nameless(directory.path()).unwrap();
+            spool_from(input, &mut spool, directory.path(), &AtomicBool::new(false)).unwrap_err().to_string()
+        };
+        // Neither of these inputs has an end.
+        let data_file = encode_header(PackHolds::Payload);
+        assert!(refused(&mut data_file.chain(std::io::repeat(1))).contains("the contents alone"));
+        assert!(refused(&mut std::io::repeat(1)).contains("no archive"));
     }
 
     #[test]
