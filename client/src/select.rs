@@ -30,6 +30,8 @@ struct Pattern {
     /// The argument as a path: it is always meant literally too, so that odd names can be named.
     literal: Vec<u8>,
     glob: Option<Glob>,
+    /// Why there is no glob though there are wildcards.
+    not_a_glob: Option<String>,
 }
 
 #[derive(Debug)]
@@ -58,6 +60,12 @@ impl PathSelection {
         for (pattern, used) in self.patterns.iter().zip(&mut self.used) {
             if archive.lookup(&pattern.literal)?.is_some() {
                 *used = true;
+            } else if let Some(why) = &pattern.not_a_glob {
+                let shown = names::show(&pattern.literal);
+                let what = format!(
+                    "{shown}: no such name is in the archive, and no pattern can be read from it: {why}"
+                );
+                return Err(Error::Usage(what));
             } else if pattern.glob.is_none() {
                 return Err(nothing_there(&pattern.literal));
             }
@@ -97,18 +105,28 @@ fn nothing_there(path: &[u8]) -> Error {
 
 impl Pattern {
     fn new(argument: &[u8]) -> Result<Self> {
+        if argument.is_empty() {
+            let what = "an empty PATH names nothing: write . for the whole tree";
+            return Err(Error::Usage(what.to_owned()));
+        }
         let literal = clean(argument);
         let Some(wildcard) = literal.iter().position(|byte| b"*?[{".contains(byte)) else {
-            return Ok(Self { literal, glob: None });
+            return Ok(Self { literal, glob: None, not_a_glob: None });
         };
         let within = literal[..wildcard].iter().rposition(|byte| *byte == b'/').map_or(0, |slash| slash);
         let within = literal[..within].to_vec();
         // A pattern that is no text cannot be a glob; it may still be a name. So may one with an open bracket.
-        let glob = std::str::from_utf8(&literal)
-            .ok()
-            .and_then(|text| GlobBuilder::new(text).literal_separator(true).build().ok())
-            .map(|glob| Glob { matcher: glob.compile_matcher(), within });
-        Ok(Self { literal, glob })
+        let glob = std::str::from_utf8(&literal).map_err(|_| "it is not UTF-8".to_owned()).and_then(|text| {
+            let glob = GlobBuilder::new(text).literal_separator(true).build();
+            glob.map_err(|error| error.kind().to_string())
+        });
+        Ok(match glob {
+            Ok(glob) => {
+                let glob = Glob { matcher: glob.compile_matcher(), within };
+                Self { literal, glob: Some(glob), not_a_glob: None }
+            }
+            Err(why) => Self { literal, glob: None, not_a_glob: Some(why) },
+        })
     }
 
     fn selects(&self, path: &[u8]) -> bool {

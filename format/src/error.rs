@@ -148,7 +148,10 @@ impl fmt::Display for Error {
             write!(f, "{} at {offset}: ", stream.words())?;
         }
         write!(f, "{}", self.what)?;
-        if let Some(source) = &self.source {
+        // A kind alone was not said by the operating system, and the words before it say more.
+        if let Some(source) = &self.source
+            && source.to_string() != source.kind().to_string()
+        {
             write!(f, ": {source}")?;
         }
         write!(f, " ({})", self.class.word())

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use diptych_localfs::select::Selection;
+use globset::GlobBuilder;
 
 use crate::error::{Error, Result};
 use crate::size::parse_size;
@@ -44,6 +45,20 @@ pub struct Json {
     pub json: bool,
 }
 
+/// Says what is wrong with a pattern that could leave nothing out: a backup that holds what it should not is noticed
+/// late. The syntax itself is lenient, for the sake of ignore files.
+fn check_pattern(pattern: &str) -> Result<(), String> {
+    if pattern.starts_with('#') {
+        return Err("a line that begins with # is a comment; write \\# if a name begins so".to_owned());
+    }
+    let glob = pattern.strip_prefix('!').unwrap_or(pattern);
+    if glob.trim_end().trim_matches('/').is_empty() {
+        return Err("it matches nothing".to_owned());
+    }
+    let built = GlobBuilder::new(glob).literal_separator(true).backslash_escape(true).build();
+    built.map(drop).map_err(|error| error.kind().to_string())
+}
+
 /// What of a directory tree to take.
 #[derive(clap::Args)]
 #[command(next_help_heading = "Selection")]
@@ -78,10 +93,22 @@ impl SelectionOptions {
     /// As the scan takes it.
     pub fn selection(&self) -> Result<Selection> {
         let mut exclude = self.exclude.clone();
+        for pattern in &self.exclude {
+            check_pattern(pattern)
+                .map_err(|why| Error::Usage(format!("--exclude {pattern:?} is no pattern: {why}")))?;
+        }
         for file in &self.exclude_from {
             let text = std::fs::read_to_string(file)
                 .map_err(|error| Error::io(file.display().to_string(), "cannot be read", error))?;
-            exclude.extend(text.lines().map(str::to_owned));
+            for (number, line) in text.lines().enumerate() {
+                let is_pattern = !line.trim().is_empty() && !line.starts_with('#');
+                if let Some(Err(why)) = is_pattern.then(|| check_pattern(line)) {
+                    let what =
+                        format!("{} line {}: {line:?} is no pattern: {why}", file.display(), number + 1);
+                    return Err(Error::Usage(what));
+                }
+                exclude.push(line.to_owned());
+            }
         }
         let names = self.exclude_if_present.iter().map(|name| name.clone().into_string());
         let exclude_if_present = names.collect::<Result<Vec<_>, _>>().map_err(|name| {
@@ -113,5 +140,20 @@ impl SelectionOptions {
             return Err(Error::Usage(what.to_owned()));
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_that_could_match_nothing_are_refused() {
+        for pattern in ["*.o", "/a/b/", "!kept", "\\[", "\\#x", "a b ", "[a-c]*", "{x,y}", "**/z"] {
+            assert_eq!(check_pattern(pattern), Ok(()), "{pattern:?}");
+        }
+        for pattern in ["", " ", "/", "!", "!/", "[", "a[b", "{a", "#x", "x\\"] {
+            assert!(check_pattern(pattern).is_err(), "{pattern:?}");
+        }
     }
 }
