@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use diptych_decoder::Row;
-use diptych_format::{Holds, Kind, Result, Status, Time};
+use diptych_format::{Holds, Kind, Result, Status, Time, Xattr};
 
 use super::Printer;
 
@@ -45,17 +45,7 @@ impl Printer for Json {
         if entry.attributes.project != 0 {
             put_number(line, "project", entry.attributes.project.into());
         }
-        if !entry.attributes.xattrs.is_empty() {
-            put_key(line, "xattrs");
-            line.push(b'{');
-            for xattr in &entry.attributes.xattrs {
-                put_comma(line);
-                put_string(line, &xattr.name);
-                line.push(b':');
-                put_hex_digits(line, &xattr.value);
-            }
-            line.push(b'}');
-        }
+        put_xattrs(line, &entry.attributes.xattrs);
         if !entry.holes.is_empty() {
             put_key(line, "holes");
             let pairs = entry.holes.iter().map(|hole| format!("[{},{}]", hole.start, hole.length));
@@ -89,6 +79,28 @@ fn put_key(line: &mut Vec<u8>, key: &str) {
     put_comma(line);
     put_string(line, key.as_bytes());
     line.push(b':');
+}
+
+/// Names that are no UTF-8 stand apart as their bytes: with replacement characters two of them could be one key.
+fn put_xattrs(line: &mut Vec<u8>, xattrs: &[Xattr]) {
+    let (text, bytes): (Vec<_>, Vec<_>) =
+        xattrs.iter().partition(|xattr| std::str::from_utf8(&xattr.name).is_ok());
+    for (key, xattrs, put_name) in
+        [("xattrs", text, put_string as fn(&mut Vec<u8>, &[u8])), ("xattrs_hex", bytes, put_hex_digits)]
+    {
+        if xattrs.is_empty() {
+            continue;
+        }
+        put_key(line, key);
+        line.push(b'{');
+        for xattr in xattrs {
+            put_comma(line);
+            put_name(line, &xattr.name);
+            line.push(b':');
+            put_hex_digits(line, &xattr.value);
+        }
+        line.push(b'}');
+    }
 }
 
 /// Text, and beside it its bytes where they are no UTF-8: nothing is lost.
@@ -160,6 +172,23 @@ mod tests {
         assert_eq!(value["a"], "q\"uote \\ new\nline \u{7f} \u{fffd}");
         assert_eq!(value["b"], "00fe");
         assert_eq!(value["c"][1][0], 3);
+    }
+
+    #[test]
+    fn names_of_attributes_stay_apart() {
+        let xattr = |name: &[u8], value: &[u8]| Xattr { name: name.into(), value: value.into() };
+        let mut line = b"{".to_vec();
+        put_xattrs(
+            &mut line,
+            &[xattr(b"user.a", b"1"), xattr(b"user.\xfe", b"2"), xattr(b"user.\xff", b"3")],
+        );
+        assert_eq!(
+            line,
+            br#"{"xattrs":{"user.a":"31"},"xattrs_hex":{"757365722efe":"32","757365722eff":"33"}"#
+        );
+        line.truncate(1);
+        put_xattrs(&mut line, &[]);
+        assert_eq!(line, b"{");
     }
 
     #[test]
