@@ -24,6 +24,7 @@ pub mod open;
 mod owners;
 mod pool;
 pub mod progress;
+pub mod reuse;
 pub mod select;
 pub mod size;
 pub mod spool;

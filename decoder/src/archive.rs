@@ -109,36 +109,23 @@ impl Archive {
 
     /// The entries of a directory, by name; none for what is no directory. For large trees, [`Archive::walk`].
     pub fn children(&self, directory: &Found) -> Result<Vec<Found>> {
+        let mut pieces = self.child_pieces(directory);
         let mut children = Vec::new();
-        let Some(below) = directory.below else { return Ok(children) };
-        let mut pieces = Pieces::new(Piece::top(below, directory.payload_start));
-        let (mut floor, mut buffer) = (Floor::default(), Vec::new());
-        while let Some(piece) = pieces.next_piece(self.source(), &mut floor, &mut (), &mut buffer)? {
-            let table = piece.check_directory(&buffer)?;
-            let starts = table.payload_starts();
-            let mut directories = table.directories().peekable();
-            for (row, start) in starts.into_iter().enumerate() {
-                let reference = directories.next_if(|(directory, ..)| *directory == row);
-                let below = match reference {
-                    None => None,
-                    Some((_, reference, entries)) => Some(Below {
-                        position: reference.resolve(piece.below.position)?,
-                        length: reference.length,
-                        digest: table.digest(row),
-                        payload_length: table.payload_length(row),
-                        entries,
-                    }),
-                };
-                children.push(Found {
-                    entry: self.source().entry(&table, row, piece.below.position)?,
-                    payload_start: piece.payload_start.saturating_add(start),
-                    payload_length: table.payload_length(row),
-                    below,
-                });
-            }
-            floor.pass(&piece.below);
+        while let Some(mut piece) = pieces.next_piece()? {
+            children.append(&mut piece);
         }
         Ok(children)
+    }
+
+    /// The entries of a directory piece by piece, so that the largest one takes the memory of a piece.
+    pub fn child_pieces(&self, directory: &Found) -> ChildPieces {
+        let top = directory.below.map(|below| Piece::top(below, directory.payload_start));
+        ChildPieces {
+            archive: self.clone(),
+            pieces: top.map(Pieces::new),
+            floor: Floor::default(),
+            buffer: Vec::new(),
+        }
     }
 
     /// Goes through `from` and all below it in archive order, which is that of the payload stream; `path` is that
@@ -228,6 +215,50 @@ impl Archive {
             let start = before.fold(piece.payload_start, u64::saturating_add);
             piece = piece.of_index(&table, row, start)?;
         }
+    }
+}
+
+/// The entries of a directory, a piece at a time.
+pub struct ChildPieces {
+    archive: Archive,
+    pieces: Option<Pieces>,
+    floor: Floor,
+    buffer: Vec<u8>,
+}
+
+impl ChildPieces {
+    /// The next entries, by name; none behind the last.
+    pub fn next_piece(&mut self) -> Result<Option<Vec<Found>>> {
+        let Some(pieces) = &mut self.pieces else { return Ok(None) };
+        let source = self.archive.source();
+        let Some(piece) = pieces.next_piece(source, &mut self.floor, &mut (), &mut self.buffer)? else {
+            return Ok(None);
+        };
+        let table = piece.check_directory(&self.buffer)?;
+        let starts = table.payload_starts();
+        let mut directories = table.directories().peekable();
+        let mut children = Vec::with_capacity(starts.len());
+        for (row, start) in starts.into_iter().enumerate() {
+            let reference = directories.next_if(|(directory, ..)| *directory == row);
+            let below = match reference {
+                None => None,
+                Some((_, reference, entries)) => Some(Below {
+                    position: reference.resolve(piece.below.position)?,
+                    length: reference.length,
+                    digest: table.digest(row),
+                    payload_length: table.payload_length(row),
+                    entries,
+                }),
+            };
+            children.push(Found {
+                entry: source.entry(&table, row, piece.below.position)?,
+                payload_start: piece.payload_start.saturating_add(start),
+                payload_length: table.payload_length(row),
+                below,
+            });
+        }
+        self.floor.pass(&piece.below);
+        Ok(Some(children))
     }
 }
 

@@ -26,7 +26,7 @@ mod source;
 pub mod verify;
 mod walk;
 
-pub use archive::Archive;
+pub use archive::{Archive, ChildPieces};
 pub use content::{ContentMap, Part};
 pub use diff::{Aspect, Change, Difference, DifferenceSink, diff};
 pub use found::Found;

@@ -1,13 +1,15 @@
 //! The payload stream as it is decided: for each content, in order, which chunk takes it, or that it is there already.
 //!
-//! Chunks are numbered in the order in which they begin; their ids come later, from whoever hashes them.
+//! Chunks are numbered in the order in which they are first used. The ids of fresh ones come later, from whoever hashes
+//! them; those of chunks that an earlier archive has are known at once.
 //!
 //! Spec: archive.md section 10.1.
 
 use std::collections::HashMap;
 
-use diptych_format::Digest;
 use diptych_format::limits::PAYLOAD_CHUNK_MAX;
+use diptych_format::map::Slice;
+use diptych_format::{Digest, Error, Result};
 
 use crate::cut::ends_group;
 use crate::tree::LinkKey;
@@ -30,8 +32,10 @@ pub enum Place {
     Known,
     /// Its bytes go at the end of the open group.
     Group {
-        /// Whether the group that was open ends first, and this content begins the next one.
-        ends_before: bool,
+        /// Number of the group that was open and ends first, if this content begins the next one.
+        ended: Option<u64>,
+        /// Number of the group that takes it.
+        chunk: u64,
         /// Whether the group ends after it.
         ends_after: bool,
     },
@@ -48,6 +52,17 @@ pub struct Payload {
     known: HashMap<(Digest, u64), NumberedSlice>,
     known_max: usize,
     linked: HashMap<LinkKey, Vec<NumberedSlice>>,
+    /// Chunks of earlier archives that this one uses, by id.
+    reused: HashMap<Digest, Reused>,
+}
+
+/// A chunk of an earlier archive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reused {
+    /// Its number in this archive.
+    pub number: u64,
+    /// Its raw length, where that is known.
+    pub length: Option<u32>,
 }
 
 impl Payload {
@@ -61,6 +76,31 @@ impl Payload {
             known: HashMap::new(),
             known_max,
             linked: HashMap::new(),
+            reused: HashMap::new(),
+        }
+    }
+
+    /// Takes a slice of a chunk that an earlier archive has, whose raw length is `chunk_length` if that is known: it is
+    /// neither read nor stored, and the open group goes on behind it.
+    pub fn reuse(&mut self, slice: &Slice, chunk_length: Option<u32>) {
+        let number = match self.reused.get(&slice.chunk) {
+            Some(reused) => reused.number,
+            None => {
+                let number = self.begin_chunk();
+                self.reused.insert(slice.chunk, Reused { number, length: chunk_length });
+                number
+            }
+        };
+        self.push(NumberedSlice { chunk: number, start: slice.start, length: slice.length });
+    }
+
+    /// Remembers that a small content, which was not read, is where `slice` says, so that it is found if it comes again.
+    pub fn remember(&mut self, digest: Digest, slice: &Slice) {
+        if self.known.len() < self.known_max
+            && let Some(reused) = self.reused.get(&slice.chunk)
+        {
+            let place = NumberedSlice { chunk: reused.number, start: slice.start, length: slice.length };
+            self.known.entry((digest, u64::from(slice.length))).or_insert(place);
         }
     }
 
@@ -74,10 +114,7 @@ impl Payload {
             return Place::Known;
         }
         let fits = |(_, filled): &(u64, u32)| (*filled as usize) + (length as usize) <= PAYLOAD_CHUNK_MAX;
-        let ends_before = self.group.is_some_and(|group| !fits(&group));
-        if ends_before {
-            self.end_group();
-        }
+        let ended = if self.group.is_some_and(|group| !fits(&group)) { self.end_group() } else { None };
         let (chunk, filled) = self.group.unwrap_or_else(|| (self.begin_chunk(), 0));
         let slice = NumberedSlice { chunk, start: filled, length };
         if self.known.len() < self.known_max {
@@ -86,12 +123,12 @@ impl Payload {
         self.push(slice);
         let ends_after = ends_group(&digest, u64::from(length));
         self.group = (!ends_after).then_some((chunk, filled + length));
-        Place::Group { ends_before, ends_after }
+        Place::Group { ended, chunk, ends_after }
     }
 
-    /// Ends the open group, if there is one, and says whether there was: a large content follows, or nothing does.
-    pub fn end_group(&mut self) -> bool {
-        self.group.take().is_some()
+    /// Ends the open group, if there is one, and gives its number: a large content follows, or nothing does.
+    pub fn end_group(&mut self) -> Option<u64> {
+        self.group.take().map(|(number, _)| number)
     }
 
     /// Takes one chunk of a large content; no group is open. Gives the chunk's number.
@@ -134,9 +171,19 @@ impl Payload {
         self.next_chunk
     }
 
-    /// The whole stream: its slices in order.
-    pub fn into_slices(self) -> (Vec<NumberedSlice>, u64) {
-        (self.slices, self.length)
+    /// The whole stream.
+    pub fn finish(self) -> Stream {
+        Stream { slices: self.slices, length: self.length, chunks: self.next_chunk, reused: self.reused }
+    }
+
+    /// The stream so far, for a partial archive; nothing of the open group may be in it.
+    pub fn so_far(&self) -> Stream {
+        Stream {
+            slices: self.slices.clone(),
+            length: self.length,
+            chunks: self.next_chunk,
+            reused: self.reused.clone(),
+        }
     }
 
     fn begin_chunk(&mut self) -> u64 {
@@ -174,6 +221,42 @@ impl Payload {
     }
 }
 
+/// A payload stream that was decided.
+#[derive(Debug)]
+pub struct Stream {
+    /// Its slices in order.
+    pub slices: Vec<NumberedSlice>,
+    /// Its length.
+    pub length: u64,
+    /// How many chunks have a number.
+    pub chunks: u64,
+    reused: HashMap<Digest, Reused>,
+}
+
+impl Stream {
+    /// The slices with the ids of their chunks and, where they are known, the raw lengths of these. `fresh` tells id and
+    /// raw length of the fresh chunks by their numbers.
+    pub fn with_ids(
+        &self,
+        fresh: impl Fn(u64) -> Option<(Digest, u32)>,
+    ) -> impl Iterator<Item = Result<(Slice, Option<u32>)>> {
+        let reused: HashMap<u64, (Digest, Option<u32>)> =
+            self.reused.iter().map(|(id, reused)| (reused.number, (*id, reused.length))).collect();
+        self.slices.iter().map(move |slice| {
+            let NumberedSlice { chunk: number, start, length } = *slice;
+            let found = reused.get(&number).copied();
+            let found = found.or_else(|| fresh(number).map(|(id, length)| (id, Some(length))));
+            let (chunk, chunk_length) = found.ok_or_else(|| Error::corrupt("a chunk of the payload has no id"))?;
+            Ok((Slice { chunk, start, length }, chunk_length))
+        })
+    }
+
+    /// The reused chunks.
+    pub fn reused(&self) -> impl ExactSizeIterator<Item = (&Digest, &Reused)> {
+        self.reused.iter()
+    }
+}
+
 /// A point in the payload stream.
 #[derive(Clone, Copy, Debug)]
 pub struct Mark {
@@ -195,9 +278,9 @@ mod tests {
         assert!(matches!(payload.small(digest(2), 10), Place::Group { .. }));
         assert_eq!(payload.small(digest(1), 10), Place::Known);
         assert_eq!(payload.small(digest(3), 0), Place::Known);
-        let (slices, length) = payload.into_slices();
-        assert_eq!(length, 30);
-        assert_eq!(slices.len(), 2, "{slices:?}");
+        let stream = payload.finish();
+        assert_eq!(stream.length, 30);
+        assert_eq!(stream.slices.len(), 2, "{stream:?}");
     }
 
     #[test]
@@ -221,9 +304,29 @@ mod tests {
         payload.large_chunk(300_000);
         assert!(payload.repeat_link(key));
         assert!(!payload.repeat_link(LinkKey { device: 1, inode: 3 }));
-        let (slices, length) = payload.into_slices();
-        assert_eq!(length, 30 + 300_000 + 20);
-        assert_eq!(slices.last(), Some(&NumberedSlice { chunk: 0, start: 10, length: 20 }));
+        let stream = payload.finish();
+        assert_eq!(stream.length, 30 + 300_000 + 20);
+        assert_eq!(stream.slices.last(), Some(&NumberedSlice { chunk: 0, start: 10, length: 20 }));
+    }
+
+    #[test]
+    fn a_group_goes_on_behind_what_is_reused() {
+        let old = |start| Slice { chunk: digest(9), start, length: 5 };
+        let mut payload = Payload::new(100);
+        assert!(matches!(payload.small(digest(1), 10), Place::Group { .. }));
+        payload.reuse(&old(0), Some(50));
+        payload.remember(digest(7), &old(0));
+        payload.reuse(&old(5), Some(50));
+        assert_eq!(payload.small(digest(2), 10), Place::Group { ended: None, chunk: 0, ends_after: false });
+        assert_eq!(payload.small(digest(7), 5), Place::Known);
+        let stream = payload.finish();
+        assert_eq!((stream.length, stream.chunks), (35, 2));
+        let fresh = |number| (number == 0).then_some((digest(8), 20));
+        let slices: Vec<_> = stream.with_ids(fresh).collect::<Result<_>>().unwrap();
+        let fresh = |start| (Slice { chunk: digest(8), start, length: 10 }, Some(20));
+        let joined = Slice { length: 10, ..old(0) };
+        assert_eq!(slices, [fresh(0), (joined, Some(50)), fresh(10), (old(0), Some(50))]);
+        assert!(stream.with_ids(|_| None).any(|slice| slice.is_err()));
     }
 
     #[test]
@@ -231,10 +334,8 @@ mod tests {
         let mut payload = Payload::new(0);
         let mut filled = 0u32;
         for n in 0..2000 {
-            let Place::Group { ends_before, ends_after } = payload.small(digest(n), 200_000) else {
-                panic!()
-            };
-            filled = if ends_before { 0 } else { filled } + 200_000;
+            let Place::Group { ended, ends_after, .. } = payload.small(digest(n), 200_000) else { panic!() };
+            filled = if ended.is_some() { 0 } else { filled } + 200_000;
             assert!(filled as usize <= PAYLOAD_CHUNK_MAX);
             if ends_after {
                 filled = 0;

@@ -65,6 +65,8 @@ pub struct StreamSlice {
     pub position: u64,
     /// Which bytes of which chunk.
     pub slice: Slice,
+    /// The chunk's raw length, where the map tells it.
+    pub chunk_length: Option<u32>,
 }
 
 /// One of an archive's two streams.
@@ -86,7 +88,7 @@ impl StreamReader {
     pub fn slices(&self, range: Range<u64>) -> Result<Vec<StreamSlice>> {
         let mut slices = Vec::new();
         self.for_each_slice(range, |position, slice| {
-            slices.push(StreamSlice { position, slice });
+            slices.push(StreamSlice { position, slice, chunk_length: None });
             Ok(())
         })?;
         Ok(slices)

@@ -310,13 +310,9 @@ impl Writer {
 
     fn pack(self, golden: &Golden, finished: Finished) -> BTreeMap<String, Vec<u8>> {
         let ids: Vec<Digest> = self.chunks.iter().map(|raw| chunk_id(ChunkKind::Payload, raw)).collect();
-        let (slices, payload_length) = self.payload.into_slices();
-        let slice = |slice: &diptych_encoder::payload::NumberedSlice| Slice {
-            chunk: ids[slice.chunk as usize],
-            start: slice.start,
-            length: slice.length,
-        };
-        let payload_map = map(slices.iter().map(slice));
+        let stream = self.payload.finish();
+        let ids = |number: u64| ids.get(number as usize).map(|id| (*id, 0));
+        let payload_map = map(stream.with_ids(ids).map(|slice| slice.unwrap().0));
         let metadata_map = map(self.metadata.iter().map(|raw| Slice {
             chunk: chunk_id(ChunkKind::Metadata, raw),
             start: 0,
@@ -328,7 +324,7 @@ impl Writer {
             complete: finished.trailer.is_complete(),
             entries: finished.trailer.entries,
             metadata: root(&metadata_map.0, finished.trailer.stream_length),
-            payload: root(&payload_map.0, payload_length),
+            payload: root(&payload_map.0, stream.length),
             tool: "diptych golden".to_owned(),
         };
         let payload: Vec<_> = self.chunks.into_iter().map(|raw| (ChunkKind::Payload, raw)).collect();

@@ -8,18 +8,21 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crossbeam_channel::{Receiver, bounded};
-use diptych_encoder::payload::NumberedSlice;
+use diptych_encoder::payload::Stream;
 use diptych_encoder::{Finished, LinkKey, Payload, Place, TreeEncoder};
 use diptych_format::limits::PAYLOAD_CHUNK_MAX;
 use diptych_format::table::Owners;
-use diptych_format::{Entry, Error, Holds, Kind, Monitor, Name, Problem, Result, Status};
+use diptych_format::{Digest, Entry, Error, Holds, Kind, Monitor, Name, Problem, Result, Status};
 use diptych_localfs::capture::capture;
 use diptych_localfs::scan::{Found, Scan};
 
+use super::MEMORY_MIN;
 use super::budget::Budget;
 use super::buffers::{Buffers, Bytes};
-use super::read::{FileBatch, FileRead, Item, LargePart, Outcome, dispatch, read_jobs};
+use super::read::{Dispatcher, FileBatch, FileRead, Item, LargePart, Outcome, read_jobs};
 use crate::owners;
+use crate::reuse::compare::Reused;
+use crate::reuse::{Base, Counts};
 
 /// What the streams become.
 pub(super) trait Sink {
@@ -27,7 +30,7 @@ pub(super) trait Sink {
     fn keeps_contents(&self) -> bool;
     /// Takes the next chunk of the metadata stream.
     fn metadata(&mut self, chunk: Vec<u8>) -> Result<()>;
-    /// Takes chunk `number` of the payload stream; numbers ascend by one.
+    /// Takes chunk `number` of the payload stream.
     fn payload(&mut self, number: u64, chunk: Bytes) -> Result<()>;
 }
 
@@ -41,8 +44,28 @@ pub(super) struct Assembly {
     pub known_max: usize,
     /// Whether what cannot be captured whole ends the run.
     pub is_strict: bool,
+    /// The earlier archive that the tree is compared with.
+    pub base: Option<Base>,
     /// Set from outside to end the run.
     pub interrupt: Arc<AtomicBool>,
+}
+
+/// What a known content costs in the table for deduplication, the table's spare room counted.
+const KNOWN_COST: u64 = 120;
+
+impl Assembly {
+    /// With `memory` bytes for contents and tables.
+    pub(super) fn new(threads: usize, memory: u64, is_strict: bool, interrupt: &Arc<AtomicBool>) -> Self {
+        let memory = memory.max(MEMORY_MIN);
+        Self {
+            threads: threads.max(1),
+            window: memory / 4,
+            known_max: usize::try_from(memory / 4 / KNOWN_COST).unwrap_or(usize::MAX),
+            is_strict,
+            base: None,
+            interrupt: Arc::clone(interrupt),
+        }
+    }
 }
 
 /// The streams, assembled.
@@ -50,9 +73,13 @@ pub(super) struct Assembled {
     /// The end of the metadata stream.
     pub finished: Finished,
     /// The payload stream as slices of numbered chunks.
-    pub slices: Vec<NumberedSlice>,
+    pub payload: Stream,
     /// Bytes of contents, holes counted.
     pub content_bytes: u64,
+    /// What was read and what was not.
+    pub counts: Counts,
+    /// Chunks of the base that are used though too little of them is.
+    pub sparse: Vec<Digest>,
 }
 
 /// Runs a scan through readers and encoder into `sink`.
@@ -68,8 +95,15 @@ pub(super) fn assemble(
     let (item_sender, items) = bounded::<Item>(256);
     let (job_sender, jobs) = bounded(64);
     std::thread::scope(|scope| {
-        let dispatcher_budget = budget.clone();
-        scope.spawn(move || dispatch(scan, &job_sender, &item_sender, &dispatcher_budget));
+        let budget = &budget;
+        let dispatcher = Dispatcher {
+            jobs: job_sender,
+            items: item_sender,
+            budget: budget.clone(),
+            monitor: &**monitor,
+        };
+        let base = assembly.base.clone();
+        let dispatching = scope.spawn(move || dispatcher.run(scan, base));
         for _ in 0..assembly.threads.max(1) {
             let jobs = jobs.clone();
             scope.spawn(move || read_jobs(&jobs, buffers, &**monitor, keeps_contents));
@@ -83,6 +117,7 @@ pub(super) fn assemble(
             users: BTreeSet::new(),
             groups: BTreeSet::new(),
             content_bytes: 0,
+            counts: Counts::default(),
             path: Vec::new(),
             buffers,
             monitor: &**monitor,
@@ -97,7 +132,8 @@ pub(super) fn assemble(
                 drop(promise.recv());
             }
         }
-        assembled
+        let sparse = dispatching.join().map_err(|_| Error::corrupt("the scan stopped"))?;
+        assembled.map(|assembled| Assembled { sparse, ..assembled })
     })
 }
 
@@ -110,6 +146,7 @@ struct Assembler<'a> {
     users: BTreeSet<u32>,
     groups: BTreeSet<u32>,
     content_bytes: u64,
+    counts: Counts,
     path: Vec<u8>,
     buffers: &'a Buffers,
     monitor: &'a dyn Monitor,
@@ -163,18 +200,28 @@ impl Assembler<'_> {
     fn finish(mut self, owners: &Owners) -> Result<Assembled> {
         let finished = self.tree.finish(owners)?;
         self.hand_metadata_on()?;
-        let (slices, length) = self.payload.into_slices();
-        if length != finished.trailer.payload_length {
+        let payload = self.payload.finish();
+        if payload.length != finished.trailer.payload_length {
             return Err(Error::corrupt("the payload stream is not as long as the tables say"));
         }
-        Ok(Assembled { finished, slices, content_bytes: self.content_bytes })
+        Ok(Assembled {
+            finished,
+            payload,
+            content_bytes: self.content_bytes,
+            counts: self.counts,
+            sparse: Vec::new(),
+        })
     }
 
     fn take_batch(&mut self, batch: FileBatch, assembly: &Assembly) -> Result<()> {
         for file in batch.files {
-            let FileRead { found, link, outcome } = file;
+            let FileRead { found, link, reason, outcome } = file;
             let mark = self.payload.mark();
+            if let Some(reason) = reason {
+                self.counts.read(reason, &found);
+            }
             let entry = match outcome {
+                Outcome::Reused(reused) => self.take_reused(*reused),
                 Outcome::Whole(entry, range) => {
                     self.take_small(&entry, batch.contents.get(range).unwrap_or(&[]))?;
                     entry
@@ -209,6 +256,20 @@ impl Assembler<'_> {
         Ok(())
     }
 
+    /// A file that is as the base has it.
+    fn take_reused(&mut self, reused: Reused) -> Entry {
+        let entry = reused.row.entry;
+        self.counts.reused += 1;
+        self.counts.reused_bytes += reused.row.payload_length;
+        for slice in &reused.slices {
+            self.payload.reuse(&slice.slice, slice.chunk_length);
+        }
+        if let ([only], Holds::Content { digest, .. }) = (&reused.slices[..], &entry.holds) {
+            self.payload.remember(*digest, &only.slice);
+        }
+        entry
+    }
+
     /// A content that was read whole: into the open group, or nowhere if it is known.
     fn take_small(&mut self, entry: &Entry, bytes: &[u8]) -> Result<()> {
         let Holds::Content { digest, .. } = entry.holds else { return Ok(()) };
@@ -222,16 +283,16 @@ impl Assembler<'_> {
         let length = u32::try_from(bytes.len()).map_err(|_| Error::corrupt("a small content is large"))?;
         match self.payload.small(digest, length) {
             Place::Known => {}
-            Place::Group { ends_before, ends_after } => {
-                if ends_before {
-                    self.hand_group_on(1)?;
+            Place::Group { ended, chunk, ends_after } => {
+                if let Some(ended) = ended {
+                    self.hand_group_on(ended)?;
                 }
                 if self.group.capacity() == 0 {
                     self.group = self.buffers.take(PAYLOAD_CHUNK_MAX / 2);
                 }
                 self.group.extend_from_slice(bytes);
                 if ends_after {
-                    self.hand_group_on(0)?;
+                    self.hand_group_on(chunk)?;
                 }
             }
         }
@@ -363,12 +424,11 @@ impl Assembler<'_> {
     }
 
     fn end_group(&mut self) -> Result<()> {
-        if self.payload.end_group() { self.hand_group_on(0) } else { Ok(()) }
+        self.payload.end_group().map_or(Ok(()), |number| self.hand_group_on(number))
     }
 
-    /// Hands the open group on. Its number is the last that was begun, less the one that has begun behind it.
-    fn hand_group_on(&mut self, begun_behind: u64) -> Result<()> {
-        let number = self.payload.chunks().saturating_sub(1 + begun_behind);
+    /// Hands on the group that has ended.
+    fn hand_group_on(&mut self, number: u64) -> Result<()> {
         let group = std::mem::take(&mut self.group);
         self.sink.payload(number, Bytes::whole(group))
     }

@@ -7,8 +7,10 @@
 mod assemble;
 mod budget;
 mod buffers;
+mod pipeline;
 mod own;
 mod read;
+mod shim;
 mod store;
 
 use std::fs::File;
@@ -17,25 +19,24 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use crossbeam_channel::bounded;
 use diptych_encoder::Finished;
 use diptych_format::manifest::{ArchiveManifest, StreamRoot};
-use diptych_format::map::{BuiltSegment, MapBuilder, SegmentRef, Slice};
-use diptych_format::pack::{ChunkKind, PackHolds, chunk_id};
+use diptych_format::pack::{ChunkKind, PackHolds};
 use diptych_format::{Digest, Error, Monitor, Result};
 use diptych_localfs::scan::{Scan, ScanOptions, scan};
 use diptych_localfs::select::Selection;
-use diptych_repository::chunk::{Compression, Compressor};
+use shim::{ChunkKeys, Compression, Padding};
 use diptych_repository::pack::PackWriter;
 
-use assemble::{Assembled, Assembly, Sink, assemble};
+use assemble::{Assembly, Sink, assemble};
 use buffers::{Buffers, Bytes};
-use store::{Known, Packs, StoreSink, WrittenChunks, compress_jobs};
+use pipeline::Maps;
+use store::{ChunkWriter, Packs, Storing};
 
 /// Least memory that a run works with.
 pub const MEMORY_MIN: u64 = 64 << 20;
-/// What a known content costs in the table for deduplication, the table's spare room counted.
-const KNOWN_COST: u64 = 120;
+/// How archives say who wrote them.
+const TOOL: &str = concat!("diptych ", env!("CARGO_PKG_VERSION"));
 
 /// Where the archive goes.
 #[derive(Clone, Debug)]
@@ -146,73 +147,22 @@ fn write_archive<W: Write + Send>(
     monitor: &Arc<dyn Monitor>,
     mut packs: Packs<W>,
 ) -> Result<(CreateReport, Vec<W>)> {
-    let threads = options.threads.max(1);
-    let memory = options.max_memory.max(MEMORY_MIN);
-    let assembly = Assembly {
-        threads,
-        window: memory / 4,
-        known_max: usize::try_from(memory / 4 / KNOWN_COST).unwrap_or(usize::MAX),
-        is_strict: options.is_strict,
-        interrupt: Arc::clone(&options.interrupt),
+    let assembly = Assembly::new(options.threads, options.max_memory, options.is_strict, &options.interrupt);
+    let storing = Storing {
+        compression: options.compression,
+        keys: ChunkKeys::plain(),
+        padding: Padding::None,
+        // An archive file has nothing but what this run puts there.
+        is_stored: &|_, _| Ok(false),
     };
-    let buffers = Buffers::default();
-    let known = Known::default();
-    let (job_sender, jobs) = bounded(threads);
-    let (done_sender, done) = bounded(2 * threads);
-    let (assembled, written) = std::thread::scope(|scope| {
-        for _ in 0..threads {
-            let (jobs, done, compression) = (jobs.clone(), done_sender.clone(), options.compression);
-            let (known, buffers) = (&known, &buffers);
-            scope.spawn(move || compress_jobs(&jobs, &done, known, buffers, compression));
-        }
-        drop((jobs, done_sender));
-        let writer = scope.spawn(|| {
-            // Moved in, so that when writing fails the stages before find their channel closed.
-            let done = done;
-            packs.write_all(&done, &buffers)
-        });
-        let mut sink = StoreSink::new(job_sender);
-        let assembled = assemble(scan, &assembly, &buffers, monitor, &mut sink);
-        drop(sink);
-        let written = writer.join().map_err(|_| Error::corrupt("the writer stopped"))?;
-        // What the writer says is the cause of what the assembler says.
-        written.and_then(|written| assembled.map(|assembled| (assembled, written)))
-    })?;
-    finish_packs(&assembled, written, packs)
-}
-
-/// Writes the maps and the manifest, and ends the packs.
-fn finish_packs<W: Write>(
-    assembled: &Assembled,
-    mut written: WrittenChunks,
-    mut packs: Packs<W>,
-) -> Result<(CreateReport, Vec<W>)> {
+    let (assembled, written) = pipeline::run(scan, &assembly, &storing, monitor, &mut packs)?;
+    let maps = pipeline::write_maps(&assembled, &written, &storing, false, &mut packs)?;
     let trailer = assembled.finished.trailer;
-    let (payload, payload_segments) = build_map(assembled.slices.iter().map(|slice| {
-        let index = usize::try_from(slice.chunk).unwrap_or(usize::MAX);
-        let chunk = written.payload.get(index).copied().unwrap_or_default();
-        Slice { chunk, start: slice.start, length: slice.length }
-    }))?;
-    let (metadata, metadata_segments) = build_map(written.metadata.iter().map(|(chunk, length)| {
-        // A metadata chunk is far below 4 GiB: METADATA_CHUNK_MAX bounds it.
-        Slice { chunk: *chunk, start: 0, length: u32::try_from(*length).unwrap_or(u32::MAX) }
-    }))?;
-    let mut compressor = Compressor::new(Compression::default().for_metadata());
-    let mut present = std::collections::HashSet::new();
+    let manifest = manifest(&assembled.finished, &maps).encode()?;
+    let id = storing.keys.chunk_id(ChunkKind::Manifest, &manifest);
     let mut out = Vec::new();
-    for segment in payload_segments.iter().chain(&metadata_segments) {
-        if present.insert(segment.id) {
-            out.clear();
-            compressor.store(ChunkKind::Segment, segment.id, &segment.bytes, &mut out)?;
-            packs.metadata.append(segment.id, ChunkKind::Segment, &out)?;
-            written.stored_metadata += out.len() as u64;
-        }
-    }
-    let manifest = manifest(&assembled.finished, metadata, payload).encode()?;
-    let id = chunk_id(ChunkKind::Manifest, &manifest);
-    out.clear();
-    compressor.store(ChunkKind::Manifest, id, &manifest, &mut out)?;
-    packs.metadata.append(id, ChunkKind::Manifest, &out)?;
+    storing.metadata_compressor().store(ChunkKind::Manifest, id, &manifest, &mut out)?;
+    packs.append(ChunkKind::Manifest, id, &out)?;
     let mut files = vec![packs.metadata.finish()?.0];
     if let Some(payload) = packs.payload {
         files.push(payload.finish()?.0);
@@ -224,34 +174,22 @@ fn finish_packs<W: Write>(
         content_bytes: assembled.content_bytes,
         payload_bytes: trailer.payload_length,
         metadata_bytes: trailer.stream_length,
-        stored_metadata_bytes: written.stored_metadata,
+        stored_metadata_bytes: written.stored_metadata + maps.stored,
         stored_payload_bytes: written.stored_payload,
     };
     Ok((report, files))
 }
 
-fn manifest(finished: &Finished, metadata: SegmentRef, payload: SegmentRef) -> ArchiveManifest {
+fn manifest(finished: &Finished, maps: &Maps) -> ArchiveManifest {
     let trailer = finished.trailer;
     ArchiveManifest {
         tree_id: trailer.tree_id,
         complete: trailer.is_complete(),
         entries: trailer.entries,
-        metadata: StreamRoot { root: metadata.id, length: metadata.length },
-        payload: StreamRoot { root: payload.id, length: payload.length },
-        tool: concat!("diptych ", env!("CARGO_PKG_VERSION")).to_owned(),
+        metadata: StreamRoot { root: maps.metadata.id, length: maps.metadata.length },
+        payload: StreamRoot { root: maps.payload.id, length: maps.payload.length },
+        tool: TOOL.to_owned(),
     }
-}
-
-fn build_map(slices: impl Iterator<Item = Slice>) -> Result<(SegmentRef, Vec<BuiltSegment>)> {
-    let mut map = MapBuilder::default();
-    let mut segments = Vec::new();
-    for slice in slices {
-        map.push(slice)?;
-        segments.append(&mut map.take_built());
-    }
-    let (root, rest) = map.finish()?;
-    segments.extend(rest);
-    Ok((root, segments))
 }
 
 /// Computes the metadata stream of a directory without keeping contents, handing its chunks to `keep`.
@@ -276,7 +214,7 @@ pub(crate) fn metadata_of(
         }
     }
     let scan = start_scan(root, selection, threads, &monitor)?;
-    let assembly = Assembly { threads, window: MEMORY_MIN, known_max: 0, is_strict: false, interrupt };
+    let assembly = Assembly { known_max: 0, ..Assembly::new(threads, MEMORY_MIN, false, &interrupt) };
     let assembled = assemble(scan, &assembly, &Buffers::default(), &monitor, &mut MetadataOnly(keep))?;
     Ok(assembled.finished)
 }

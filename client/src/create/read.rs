@@ -19,6 +19,8 @@ use diptych_localfs::scan::{Directory, Found, Scan, Step};
 
 use super::budget::{Budget, Permit};
 use super::buffers::{Buffers, Bytes};
+use crate::reuse::compare::{Compare, Decided, FileWork, Reused, Work};
+use crate::reuse::{Base, Reason};
 
 /// Files of a batch at most, and bytes of theirs.
 const BATCH_FILES: usize = 128;
@@ -56,12 +58,14 @@ pub(super) struct FileBatch {
     pub _permit: Permit,
 }
 
-/// What became of a file.
+/// A file, and what became of it.
 pub(super) struct FileRead {
     /// Where it was found.
     pub found: Found,
     /// Its device and inode, if it has more names.
     pub link: Option<LinkKey>,
+    /// Why it was read, if it was.
+    pub reason: Option<Reason>,
     /// The rest.
     pub outcome: Outcome,
 }
@@ -74,6 +78,8 @@ pub(super) enum Outcome {
     Large(Receiver<LargePart>),
     /// A further name of an inode that comes earlier: nothing was read.
     Repeated,
+    /// It is as the base has it: nothing was read.
+    Reused(Box<Reused>),
     /// It is gone.
     Gone,
 }
@@ -88,77 +94,142 @@ pub(super) enum LargePart {
 
 /// Work for a reader.
 pub(super) struct Job {
-    files: Vec<(Found, Option<LinkKey>, bool)>,
+    files: Vec<FileWork>,
     done: Sender<FileBatch>,
     permit: Permit,
 }
 
-/// Runs the scan to its end and hands its steps out in order.
-pub(super) fn dispatch(mut scan: Scan, jobs: &Sender<Job>, items: &Sender<Item>, budget: &Budget) {
-    let mut seen = HashMap::new();
-    loop {
-        let sent = match scan.next() {
-            Ok(None) => return,
-            Ok(Some(Step::Enter(directory))) => items.send(Item::Enter(Box::new(directory))).is_ok(),
-            Ok(Some(Step::EndPiece)) => items.send(Item::EndPiece).is_ok(),
-            Ok(Some(Step::Leave)) => items.send(Item::Leave).is_ok(),
-            Ok(Some(Step::Entries(found))) => dispatch_files(found, &mut seen, jobs, items, budget),
-            Err(error) => {
-                // Nobody is left to be told if this fails.
-                let _ = items.send(Item::Failed(error));
-                false
+/// Takes the scan's steps to readers and assembler.
+pub(super) struct Dispatcher<'d> {
+    /// To the readers.
+    pub jobs: Sender<Job>,
+    /// To the assembler: the same files as promises, and all other steps.
+    pub items: Sender<Item>,
+    /// Memory for what is read.
+    pub budget: Budget,
+    /// What is told of a base that is damaged.
+    pub monitor: &'d dyn Monitor,
+}
+
+impl Dispatcher<'_> {
+    /// Runs the scan to its end and hands its steps out in order. Gives the chunks of the base that are used though too
+    /// little of them is.
+    pub(super) fn run(self, scan: Scan, base: Option<Base>) -> Vec<Digest> {
+        match base {
+            None => {
+                self.run_plain(scan);
+                Vec::new()
             }
+            Some(base) => self.run_compared(scan, Compare::new(base)),
+        }
+    }
+
+    fn run_plain(&self, mut scan: Scan) {
+        let mut seen = HashMap::new();
+        loop {
+            let sent = match scan.next() {
+                Ok(None) => return,
+                Ok(Some(Step::Entries(found))) => {
+                    let work = found.into_iter().map(|found| {
+                        let (link, is_repeated) = link_of(&found, &mut seen);
+                        let work = if is_repeated { Work::Repeated } else { Work::Read(Reason::NoBase) };
+                        FileWork { found, link, work }
+                    });
+                    self.send_files(work)
+                }
+                Ok(Some(step)) => self.send_step(step),
+                Err(error) => self.send_failure(error),
+            };
+            if !sent || self.budget.is_closed() {
+                return;
+            }
+        }
+    }
+
+    fn run_compared(&self, mut scan: Scan, mut compare: Compare) -> Vec<Digest> {
+        let mut seen = HashMap::new();
+        loop {
+            let mut is_last = false;
+            match scan.next() {
+                Ok(None) => is_last = true,
+                Ok(Some(Step::Entries(found))) => {
+                    for found in found {
+                        let (link, is_repeated) = link_of(&found, &mut seen);
+                        compare.file(found, link, is_repeated, self.monitor);
+                    }
+                }
+                Ok(Some(step)) => compare.step(step, self.monitor),
+                Err(error) => {
+                    self.send_failure(error);
+                    return Vec::new();
+                }
+            }
+            let sent = compare.decided(is_last, |decided| match decided {
+                Decided::Step(step) => self.send_step(step),
+                Decided::Files(files) => self.send_files(files.into_iter()),
+            });
+            if is_last || !sent || self.budget.is_closed() {
+                return compare.sparse();
+            }
+        }
+    }
+
+    fn send_step(&self, step: Step) -> bool {
+        let item = match step {
+            Step::Enter(directory) => Item::Enter(Box::new(directory)),
+            Step::EndPiece => Item::EndPiece,
+            Step::Leave => Item::Leave,
+            // Files go their own way.
+            Step::Entries(_) => return true,
         };
-        if !sent || budget.is_closed() {
-            return;
+        self.items.send(item).is_ok()
+    }
+
+    fn send_failure(&self, error: Error) -> bool {
+        // Nobody is left to be told if this fails.
+        let _ = self.items.send(Item::Failed(error));
+        false
+    }
+
+    /// Cuts files into batches and sends them both to the readers and, as promises, to the assembler.
+    fn send_files(&self, files: impl Iterator<Item = FileWork>) -> bool {
+        let mut batch = Vec::new();
+        let mut bytes = 0;
+        for file in files {
+            let facts = &file.found.facts;
+            let is_read = matches!(file.work, Work::Read(_)) && facts.kind == Kind::File;
+            let size = if is_read { facts.size } else { 0 };
+            let is_large = size >= LARGE_MIN;
+            if !batch.is_empty() && (is_large || batch.len() >= BATCH_FILES || bytes + size > BATCH_BYTES) {
+                if !self.send_batch(std::mem::take(&mut batch), bytes) {
+                    return false;
+                }
+                bytes = 0;
+            }
+            batch.push(file);
+            bytes += size;
+            if is_large {
+                if !self.send_batch(std::mem::take(&mut batch), LARGE_COST) {
+                    return false;
+                }
+                bytes = 0;
+            }
         }
+        batch.is_empty() || self.send_batch(batch, bytes)
+    }
+
+    fn send_batch(&self, files: Vec<FileWork>, cost: u64) -> bool {
+        // Memory is promised in the order in which the assembler gives it back, so that no one waits for a later one.
+        let permit = self.budget.acquire(cost);
+        let (done, promise) = bounded(1);
+        self.items.send(Item::Files(promise)).is_ok() && self.jobs.send(Job { files, done, permit }).is_ok()
     }
 }
 
-/// Cuts files into batches and sends them both to the readers and, as promises, to the assembler.
-fn dispatch_files(
-    found: Vec<Found>,
-    seen: &mut HashMap<LinkKey, u64>,
-    jobs: &Sender<Job>,
-    items: &Sender<Item>,
-    budget: &Budget,
-) -> bool {
-    let mut batch = Vec::new();
-    let mut bytes = 0;
-    for file in found {
-        let link = link_key(&file);
-        let is_repeated = link.is_some_and(|key| is_repeated(seen, key, file.facts.links.into()));
-        let size = if file.facts.kind == Kind::File && !is_repeated { file.facts.size } else { 0 };
-        let is_large = size >= LARGE_MIN;
-        if !batch.is_empty() && (is_large || batch.len() >= BATCH_FILES || bytes + size > BATCH_BYTES) {
-            if !send_batch(std::mem::take(&mut batch), bytes, jobs, items, budget) {
-                return false;
-            }
-            bytes = 0;
-        }
-        batch.push((file, link, is_repeated));
-        bytes += size;
-        if is_large {
-            if !send_batch(std::mem::take(&mut batch), LARGE_COST, jobs, items, budget) {
-                return false;
-            }
-            bytes = 0;
-        }
-    }
-    batch.is_empty() || send_batch(batch, bytes, jobs, items, budget)
-}
-
-fn send_batch(
-    files: Vec<(Found, Option<LinkKey>, bool)>,
-    cost: u64,
-    jobs: &Sender<Job>,
-    items: &Sender<Item>,
-    budget: &Budget,
-) -> bool {
-    // Memory is promised in the order in which the assembler gives it back, so that no one waits for a later one.
-    let permit = budget.acquire(cost);
-    let (done, promise) = bounded(1);
-    items.send(Item::Files(promise)).is_ok() && jobs.send(Job { files, done, permit }).is_ok()
+/// The inode of a file with more names, and whether one of them came before.
+fn link_of(found: &Found, seen: &mut HashMap<LinkKey, u64>) -> (Option<LinkKey>, bool) {
+    let link = link_key(found);
+    (link, link.is_some_and(|key| is_repeated(seen, key, found.facts.links.into())))
 }
 
 fn link_key(found: &Found) -> Option<LinkKey> {
@@ -190,13 +261,15 @@ pub(super) fn read_jobs(
         let mut contents = buffers.take(0);
         let mut files = Vec::with_capacity(job.files.len());
         let mut large = None;
-        for (found, link, is_repeated) in job.files {
-            let outcome = if is_repeated {
-                Outcome::Repeated
-            } else {
-                read_file(&found, &mut contents, monitor, &mut large)
+        for FileWork { found, link, work } in job.files {
+            let (reason, outcome) = match work {
+                Work::Repeated => (None, Outcome::Repeated),
+                Work::Reuse(reused) => (None, Outcome::Reused(reused)),
+                Work::Read(reason) => {
+                    (Some(reason), read_file(&found, &mut contents, monitor, &mut large))
+                }
             };
-            files.push(FileRead { found, link, outcome });
+            files.push(FileRead { found, link, reason, outcome });
         }
         // A failed send means that the assembler has given up; the next job will find its channel closed as well. The
         // sender goes at once: a batch that nobody takes then goes with it, and with that the large file's channel.

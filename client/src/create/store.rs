@@ -7,27 +7,45 @@ use std::io::Write;
 use std::sync::{Mutex, PoisonError};
 
 use crossbeam_channel::{Receiver, Sender};
-use diptych_format::pack::{ChunkKind, chunk_id};
+use diptych_format::pack::ChunkKind;
 use diptych_format::{Digest, Error, Result};
-use diptych_repository::chunk::{Compression, Compressor};
+use super::shim::{ChunkKeys, Compression, Compressor, Padding};
 use diptych_repository::pack::PackWriter;
 
 use super::assemble::Sink;
 use super::buffers::{Buffers, Bytes};
 
+/// What a chunk is to the archive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Use {
+    /// The payload chunk of this number.
+    Payload(u64),
+    /// The next one of the metadata stream.
+    Metadata,
+}
+
+impl Use {
+    fn kind(self) -> ChunkKind {
+        match self {
+            Use::Payload(_) => ChunkKind::Payload,
+            Use::Metadata => ChunkKind::Metadata,
+        }
+    }
+}
+
 /// A chunk to store.
 pub(super) struct StoreJob {
     sequence: u64,
-    kind: ChunkKind,
+    usage: Use,
     bytes: Bytes,
 }
 
 /// A chunk that was digested, and compressed unless it is known.
 pub(super) struct StoredChunk {
     sequence: u64,
-    kind: ChunkKind,
+    usage: Use,
     id: Digest,
-    raw_length: u64,
+    raw_length: u32,
     stored: Result<Option<Vec<u8>>>,
 }
 
@@ -43,8 +61,8 @@ impl StoreSink {
         Self { jobs, next: 0 }
     }
 
-    fn send(&mut self, kind: ChunkKind, bytes: Bytes) -> Result<()> {
-        let job = StoreJob { sequence: self.next, kind, bytes };
+    fn send(&mut self, usage: Use, bytes: Bytes) -> Result<()> {
+        let job = StoreJob { sequence: self.next, usage, bytes };
         self.next += 1;
         self.jobs.send(job).map_err(|_| Error::corrupt("the writer stopped"))
     }
@@ -56,11 +74,11 @@ impl Sink for StoreSink {
     }
 
     fn metadata(&mut self, chunk: Vec<u8>) -> Result<()> {
-        self.send(ChunkKind::Metadata, Bytes::whole(chunk))
+        self.send(Use::Metadata, Bytes::whole(chunk))
     }
 
-    fn payload(&mut self, _: u64, chunk: Bytes) -> Result<()> {
-        self.send(ChunkKind::Payload, chunk)
+    fn payload(&mut self, number: u64, chunk: Bytes) -> Result<()> {
+        self.send(Use::Payload(number), chunk)
     }
 }
 
@@ -83,33 +101,136 @@ impl Known {
     }
 }
 
+/// How chunks are stored.
+pub(super) struct Storing<'s> {
+    /// How they are compressed.
+    pub compression: Compression,
+    /// What they are identified and sealed with.
+    pub keys: ChunkKeys,
+    /// Whether their length is hidden.
+    pub padding: Padding,
+    /// Whether one is stored already, before this run.
+    pub is_stored: &'s (dyn Fn(ChunkKind, &Digest) -> Result<bool> + Sync),
+}
+
+impl Storing<'_> {
+    /// What compresses metadata, maps and manifests.
+    pub(super) fn metadata_compressor(&self) -> Compressor {
+        Compressor::new(self.compression.for_metadata(), self.keys.clone(), self.padding)
+    }
+}
+
 /// A compressing thread's life.
 pub(super) fn compress_jobs(
     jobs: &Receiver<StoreJob>,
     done: &Sender<StoredChunk>,
     known: &Known,
     buffers: &Buffers,
-    compression: Compression,
+    how: &Storing<'_>,
 ) {
-    let mut payload = Compressor::new(compression);
-    let mut metadata = Compressor::new(compression.for_metadata());
+    let Storing { compression, keys, padding, is_stored } = how;
+    let mut payload = Compressor::new(*compression, keys.clone(), *padding);
+    let mut metadata = how.metadata_compressor();
     for job in jobs {
         let raw = job.bytes.as_slice();
-        let id = chunk_id(job.kind, raw);
+        let kind = job.usage.kind();
+        let id = keys.chunk_id(kind, raw);
         let stored = if known.has_earlier(id, job.sequence) {
             Ok(None)
         } else {
-            let compressor = if job.kind == ChunkKind::Payload { &mut payload } else { &mut metadata };
-            let mut out = buffers.take(0);
-            compressor.store(job.kind, id, raw, &mut out).map(|()| Some(out))
+            let compressor = if kind == ChunkKind::Payload { &mut payload } else { &mut metadata };
+            is_stored(kind, &id).and_then(|is_stored| {
+                if is_stored {
+                    return Ok(None);
+                }
+                let mut out = buffers.take(0);
+                compressor.store(kind, id, raw, &mut out).map(|()| Some(out))
+            })
         };
-        let raw_length = raw.len() as u64;
+        // No chunk is as long: the kinds' limits are below 4 GiB.
+        let raw_length = u32::try_from(raw.len()).unwrap_or(u32::MAX);
         buffers.give_bytes(job.bytes);
-        let chunk = StoredChunk { sequence: job.sequence, kind: job.kind, id, raw_length, stored };
+        let chunk = StoredChunk { sequence: job.sequence, usage: job.usage, id, raw_length, stored };
         if done.send(chunk).is_err() {
             return;
         }
     }
+}
+
+/// What takes stored chunks, in order.
+pub(super) trait ChunkWriter {
+    /// Takes one that was not there yet; `stored` has its header.
+    fn append(&mut self, kind: ChunkKind, id: Digest, stored: &[u8]) -> Result<()>;
+}
+
+/// What was written: the ids of both streams' chunks, and lengths.
+#[derive(Default)]
+pub(super) struct WrittenChunks {
+    /// Ids of the metadata stream's chunks in order, with their lengths.
+    pub metadata: Vec<(Digest, u32)>,
+    /// Ids and lengths of the fresh payload chunks, by number.
+    payload: Vec<Option<(Digest, u32)>>,
+    /// Bytes stored for the metadata stream.
+    pub stored_metadata: u64,
+    /// Bytes stored for the payload.
+    pub stored_payload: u64,
+}
+
+impl WrittenChunks {
+    /// Id and length of a fresh payload chunk.
+    pub(super) fn payload(&self, number: u64) -> Option<(Digest, u32)> {
+        usize::try_from(number).ok().and_then(|number| self.payload.get(number).copied().flatten())
+    }
+
+    fn note(&mut self, chunk: &StoredChunk, stored: u64) {
+        let found = (chunk.id, chunk.raw_length);
+        match chunk.usage {
+            Use::Metadata => {
+                self.metadata.push(found);
+                self.stored_metadata += stored;
+            }
+            Use::Payload(number) => {
+                // Numbers are given one after another, so that the list is as long as there are chunks.
+                let number = usize::try_from(number).unwrap_or(usize::MAX);
+                if self.payload.len() <= number {
+                    self.payload.resize(number + 1, None);
+                }
+                if let Some(place) = self.payload.get_mut(number) {
+                    *place = Some(found);
+                }
+                self.stored_payload += stored;
+            }
+        }
+    }
+}
+
+/// Takes chunks as they are done and writes them in order.
+pub(super) fn write_all(
+    writer: &mut dyn ChunkWriter,
+    done: &Receiver<StoredChunk>,
+    buffers: &Buffers,
+) -> Result<WrittenChunks> {
+    let mut written = WrittenChunks::default();
+    let mut present = HashSet::new();
+    let mut waiting = BTreeMap::new();
+    let mut next = 0;
+    for chunk in done {
+        waiting.insert(chunk.sequence, chunk);
+        while let Some(mut chunk) = waiting.remove(&next) {
+            next += 1;
+            let stored = std::mem::replace(&mut chunk.stored, Ok(None))?;
+            let mut length = 0;
+            if let Some(stored) = stored {
+                if present.insert(chunk.id) {
+                    writer.append(chunk.usage.kind(), chunk.id, &stored)?;
+                    length = stored.len() as u64;
+                }
+                buffers.give(stored);
+            }
+            written.note(&chunk, length);
+        }
+    }
+    Ok(written)
 }
 
 /// The packs of an archive: two files, or one that holds all.
@@ -120,70 +241,12 @@ pub(super) struct Packs<W: Write> {
     pub payload: Option<PackWriter<W>>,
 }
 
-/// What was written: the ids of both streams' chunks in order, and lengths.
-#[derive(Default)]
-pub(super) struct WrittenChunks {
-    /// Ids of the metadata stream's chunks with their lengths.
-    pub metadata: Vec<(Digest, u64)>,
-    /// Ids of the payload chunks, by number.
-    pub payload: Vec<Digest>,
-    /// Bytes stored for the metadata stream.
-    pub stored_metadata: u64,
-    /// Bytes stored for the payload.
-    pub stored_payload: u64,
-}
-
-impl<W: Write> Packs<W> {
-    /// Takes chunks as they are done and writes them in order.
-    pub(super) fn write_all(
-        &mut self,
-        done: &Receiver<StoredChunk>,
-        buffers: &Buffers,
-    ) -> Result<WrittenChunks> {
-        let mut written = WrittenChunks::default();
-        let mut present = HashSet::new();
-        let mut waiting = BTreeMap::new();
-        let mut next = 0;
-        for chunk in done {
-            waiting.insert(chunk.sequence, chunk);
-            while let Some(chunk) = waiting.remove(&next) {
-                next += 1;
-                self.write(chunk, &mut present, &mut written, buffers)?;
-            }
-        }
-        Ok(written)
-    }
-
-    fn write(
-        &mut self,
-        chunk: StoredChunk,
-        present: &mut HashSet<Digest>,
-        written: &mut WrittenChunks,
-        buffers: &Buffers,
-    ) -> Result<()> {
-        let stored = chunk.stored?;
-        let length = match &stored {
-            Some(stored) if present.insert(chunk.id) => {
-                self.pack_of(chunk.kind).append(chunk.id, chunk.kind, stored)?;
-                stored.len() as u64
-            }
-            _ => 0,
-        };
-        stored.into_iter().for_each(|stored| buffers.give(stored));
-        if chunk.kind == ChunkKind::Payload {
-            written.payload.push(chunk.id);
-            written.stored_payload += length;
-        } else {
-            written.metadata.push((chunk.id, chunk.raw_length));
-            written.stored_metadata += length;
-        }
-        Ok(())
-    }
-
-    fn pack_of(&mut self, kind: ChunkKind) -> &mut PackWriter<W> {
-        match (&mut self.payload, kind) {
+impl<W: Write> ChunkWriter for Packs<W> {
+    fn append(&mut self, kind: ChunkKind, id: Digest, stored: &[u8]) -> Result<()> {
+        let pack = match (&mut self.payload, kind) {
             (Some(payload), ChunkKind::Payload) => payload,
             _ => &mut self.metadata,
-        }
+        };
+        pack.append(id, kind, stored)
     }
 }

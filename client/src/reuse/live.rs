@@ -1,0 +1,188 @@
+//! How much of each chunk is still in use, and what follows from it.
+//!
+//! A chunk is kept for the files that still need it while enough of it is needed. Otherwise a repository would fill with
+//! chunks that are alive for a few bytes each, and prune could not remove them.
+
+use std::collections::HashMap;
+use std::ops::Range;
+
+use diptych_format::Digest;
+use diptych_repository::StreamSlice;
+
+use super::key::Reason;
+
+/// A chunk is seen whole when the scan is this far behind where the base first uses it: further apart are only uses of
+/// contents that the base found to be equal.
+const SPAN: u64 = 8 << 20;
+
+/// What is to become of a chunk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// Not known yet.
+    Open,
+    /// It is used on.
+    Kept,
+    /// Its files are read again.
+    Dropped(Reason),
+}
+
+struct Chunk {
+    /// Its raw length, if it is known.
+    length: Option<u32>,
+    /// Distinct bytes in use.
+    live: u32,
+    /// Those bytes, ascending and apart; empty once the whole is in use.
+    ranges: Vec<Range<u32>>,
+    /// Where the base first uses it.
+    first: u64,
+    fate: Fate,
+}
+
+impl Chunk {
+    fn is_whole(&self) -> bool {
+        self.length.is_some_and(|length| self.live >= length)
+    }
+
+    /// Counts `new`, but not what was counted before.
+    fn add(&mut self, new: Range<u32>) {
+        if self.is_whole() {
+            return;
+        }
+        let at = self.ranges.partition_point(|range| range.end < new.start);
+        let touched = self.ranges.get(at..).unwrap_or_default();
+        let count = touched.iter().take_while(|range| range.start <= new.end).count();
+        let mut joined = new;
+        for range in touched.iter().take(count) {
+            joined = joined.start.min(range.start)..joined.end.max(range.end);
+        }
+        self.ranges.splice(at..at + count, [joined]);
+        self.live = self.ranges.iter().map(|range| range.end - range.start).sum();
+        if self.is_whole() {
+            self.ranges = Vec::new();
+        }
+    }
+
+    fn has_enough(&self, min_live: u8) -> bool {
+        let length = self.length.unwrap_or(self.live);
+        u64::from(self.live) * 100 >= u64::from(length) * u64::from(min_live)
+    }
+}
+
+/// The chunks that the run would use on.
+pub(super) struct Live {
+    chunks: HashMap<Digest, Chunk>,
+    min_live: u8,
+    /// Where in the base the scan is.
+    cursor: u64,
+}
+
+impl Live {
+    pub(super) fn new(min_live: u8) -> Self {
+        Self { chunks: HashMap::new(), min_live, cursor: 0 }
+    }
+
+    /// Whether a chunk was seen before.
+    pub(super) fn knows(&self, chunk: &Digest) -> bool {
+        self.chunks.contains_key(chunk)
+    }
+
+    /// A chunk that cannot or should not be used.
+    pub(super) fn drop_chunk(&mut self, chunk: Digest, reason: Reason) {
+        let fate = Fate::Dropped(reason);
+        let dropped = Chunk { length: None, live: 0, ranges: Vec::new(), first: 0, fate };
+        self.chunks.insert(chunk, dropped);
+    }
+
+    /// The run would use this slice.
+    pub(super) fn add(&mut self, slice: &StreamSlice) {
+        self.cursor = self.cursor.max(slice.position);
+        let chunk = self.chunks.entry(slice.slice.chunk).or_insert(Chunk {
+            length: slice.chunk_length,
+            live: 0,
+            ranges: Vec::new(),
+            first: slice.position,
+            fate: Fate::Open,
+        });
+        chunk.add(slice.slice.start..slice.slice.start.saturating_add(slice.slice.length));
+    }
+
+    /// What is to become of a chunk; with `is_last` nothing more will be known before it must be decided.
+    pub(super) fn fate(&mut self, chunk: &Digest, is_last: bool) -> Fate {
+        let (min_live, cursor) = (self.min_live, self.cursor);
+        let Some(chunk) = self.chunks.get_mut(chunk) else { return Fate::Dropped(Reason::Lost) };
+        if chunk.fate == Fate::Open {
+            let is_seen = cursor > chunk.first.saturating_add(SPAN);
+            chunk.fate = match chunk.has_enough(min_live) {
+                true => Fate::Kept,
+                false if is_seen || is_last => Fate::Dropped(Reason::Sparse),
+                false => Fate::Open,
+            };
+        }
+        chunk.fate
+    }
+
+    /// The window is too short to see the whole chunk: it is used on.
+    pub(super) fn keep_chunk(&mut self, chunk: &Digest) {
+        if let Some(chunk) = self.chunks.get_mut(chunk)
+            && chunk.fate == Fate::Open
+        {
+            chunk.fate = Fate::Kept;
+        }
+    }
+
+    /// The chunks that are used on though too little of them is.
+    pub(super) fn sparse(&self) -> Vec<Digest> {
+        let is_sparse = |chunk: &Chunk| chunk.fate == Fate::Kept && !chunk.has_enough(self.min_live);
+        let mut sparse: Vec<Digest> =
+            self.chunks.iter().filter(|(_, chunk)| is_sparse(chunk)).map(|(id, _)| *id).collect();
+        sparse.sort_unstable();
+        sparse
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use diptych_format::map::Slice;
+
+    fn slice(chunk: u8, position: u64, range: Range<u32>) -> StreamSlice {
+        let slice = Slice { chunk: Digest([chunk; 32]), start: range.start, length: range.end - range.start };
+        StreamSlice { position, slice, chunk_length: Some(100) }
+    }
+
+    #[test]
+    fn bytes_count_once() {
+        let mut live = Live::new(75);
+        for range in [10..20, 40..50, 15..45, 0..5, 10..20, 50..60] {
+            live.add(&slice(1, 0, range));
+        }
+        let chunk = &live.chunks[&Digest([1; 32])];
+        assert_eq!((chunk.live, &chunk.ranges[..]), (55, &[0..5, 10..60][..]));
+    }
+
+    #[test]
+    fn a_chunk_is_kept_as_soon_as_enough_is_seen_and_dropped_when_all_is() {
+        let mut live = Live::new(75);
+        let [a, b] = [Digest([1; 32]), Digest([2; 32])];
+        live.add(&slice(1, 0, 0..74));
+        assert_eq!(live.fate(&a, false), Fate::Open);
+        live.add(&slice(1, 100, 99..100));
+        assert_eq!(live.fate(&a, false), Fate::Kept);
+        live.add(&slice(2, 200, 0..74));
+        assert_eq!(live.fate(&b, false), Fate::Open);
+        live.add(&slice(3, 300 + SPAN, 0..74));
+        assert_eq!(live.fate(&b, false), Fate::Dropped(Reason::Sparse));
+        assert_eq!(live.fate(&Digest([3; 32]), true), Fate::Dropped(Reason::Sparse));
+    }
+
+    #[test]
+    fn what_had_to_be_kept_and_is_mostly_dead_is_told() {
+        let mut live = Live::new(75);
+        live.add(&slice(1, 0, 0..10));
+        live.keep_chunk(&Digest([1; 32]));
+        live.add(&slice(2, 0, 0..10));
+        live.keep_chunk(&Digest([2; 32]));
+        live.add(&slice(2, SPAN, 10..90));
+        assert_eq!(live.sparse(), [Digest([1; 32])]);
+    }
+}
