@@ -1,6 +1,7 @@
 //! Every bound of the format, each with its reason. A reader checks them before it reads or allocates.
 //!
-//! Spec: archive.md section 13, whose table a test compares with [`ALL`].
+//! Spec: archive.md section 13 and repository.md section 12; a test compares their tables with [`ALL`] and
+//! [`REPOSITORY`].
 
 /// Longest name in bytes. Linux file systems allow 255; some foreign ones reach 765 in UTF-8.
 pub const NAME_LENGTH_MAX: usize = 1024;

@@ -16,6 +16,7 @@ use diptych_format::{Digest, Error, ReadAt, Result, Stream};
 use crate::cache::Cache;
 use crate::chunk::{ChunkBytes, Decompressor, Verify};
 use crate::counters::Counters;
+use crate::keys::ChunkKeys;
 use crate::pack::ChunkSource;
 use crate::segments::{LoadedSegment, StreamMap};
 
@@ -31,24 +32,26 @@ pub struct Caches {
     chunks: Arc<Cache<ChunkBytes>>,
     segments: Arc<Cache<LoadedSegment>>,
     idle: Arc<Mutex<Vec<Decompressor>>>,
+    keys: ChunkKeys,
     counters: Arc<Counters>,
 }
 
 impl Caches {
-    /// Caches of about `bytes`.
-    pub fn new(bytes: usize, counters: Arc<Counters>) -> Self {
+    /// Caches of about `bytes`, of chunks that `keys` open.
+    pub fn new(bytes: usize, counters: Arc<Counters>, keys: ChunkKeys) -> Self {
         let segment_bytes = (bytes / SEGMENT_SHARE).max(SEGMENT_BYTES_MIN);
         Self {
             chunks: Arc::new(Cache::new(bytes)),
             segments: Arc::new(Cache::new(segment_bytes)),
             idle: Arc::default(),
+            keys,
             counters,
         }
     }
 
     fn with_decompressor<T>(&self, work: impl FnOnce(&mut Decompressor) -> T) -> T {
         let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        let mut decompressor = idle.unwrap_or_default();
+        let mut decompressor = idle.unwrap_or_else(|| Decompressor::new(self.keys.clone()));
         let result = work(&mut decompressor);
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         if idle.len() < IDLE_MAX {
@@ -102,6 +105,11 @@ impl StreamReader {
             let weight = bytes.capacity();
             Ok((bytes, weight))
         })
+    }
+
+    /// A decompressor for this stream's chunks.
+    pub fn decompressor(&self) -> Decompressor {
+        Decompressor::new(self.caches.keys.clone())
     }
 
     /// A whole chunk past the cache: for whoever goes through the chunks once, with a decompressor of their own.

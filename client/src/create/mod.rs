@@ -27,6 +27,7 @@ use diptych_localfs::scan::{Scan, ScanOptions, scan};
 use diptych_localfs::select::Selection;
 use diptych_repository::chunk::{Compression, Compressor};
 use diptych_repository::pack::PackWriter;
+use diptych_repository::{ChunkKeys, Padding};
 
 use assemble::{Assembled, Assembly, Sink, assemble};
 use buffers::{Buffers, Bytes};
@@ -197,7 +198,8 @@ fn finish_packs<W: Write>(
         // A metadata chunk is far below 4 GiB: METADATA_CHUNK_MAX bounds it.
         Slice { chunk: *chunk, start: 0, length: u32::try_from(*length).unwrap_or(u32::MAX) }
     }))?;
-    let mut compressor = Compressor::new(Compression::default().for_metadata());
+    let mut compressor =
+        Compressor::new(Compression::default().for_metadata(), ChunkKeys::plain(), Padding::None);
     let mut present = std::collections::HashSet::new();
     let mut out = Vec::new();
     for segment in payload_segments.iter().chain(&metadata_segments) {

@@ -7,10 +7,11 @@ use std::io::Write;
 use std::sync::{Mutex, PoisonError};
 
 use crossbeam_channel::{Receiver, Sender};
-use diptych_format::pack::{ChunkKind, chunk_id};
+use diptych_format::pack::ChunkKind;
 use diptych_format::{Digest, Error, Result};
 use diptych_repository::chunk::{Compression, Compressor};
 use diptych_repository::pack::PackWriter;
+use diptych_repository::{ChunkKeys, Padding};
 
 use super::assemble::Sink;
 use super::buffers::{Buffers, Bytes};
@@ -91,11 +92,12 @@ pub(super) fn compress_jobs(
     buffers: &Buffers,
     compression: Compression,
 ) {
-    let mut payload = Compressor::new(compression);
-    let mut metadata = Compressor::new(compression.for_metadata());
+    let keys = ChunkKeys::plain();
+    let mut payload = Compressor::new(compression, keys.clone(), Padding::None);
+    let mut metadata = Compressor::new(compression.for_metadata(), keys.clone(), Padding::None);
     for job in jobs {
         let raw = job.bytes.as_slice();
-        let id = chunk_id(job.kind, raw);
+        let id = keys.chunk_id(job.kind, raw);
         let stored = if known.has_earlier(id, job.sequence) {
             Ok(None)
         } else {

@@ -184,6 +184,12 @@ impl<'a> Section<'a> {
         self.descriptors.iter().take(self.columns).find(|d| d.id == column.id)
     }
 
+    /// Where the values of a column lie in the section's bytes; nowhere if it is absent.
+    pub fn place(&self, column: Column) -> std::ops::Range<usize> {
+        let length = |found: &Descriptor| usize::from(found.width) * found.count as usize;
+        self.find(column).map_or(0..0, |found| found.start..found.start + length(found))
+    }
+
     fn data(&self, column: Column, count: usize) -> Result<Option<(&'a [u8], u16)>> {
         let Some(found) = self.find(column) else { return Ok(None) };
         if found.count as usize != count {
