@@ -256,6 +256,19 @@ fn a_number_of_another_writer_is_not_taken() {
 }
 
 #[test]
+fn a_configuration_that_another_made_anew_is_read_anew() {
+    let (directory, local) = made();
+    let other = Local::open(directory.path().join("repository")).unwrap();
+    for bytes in [*b"old", *b"new"] {
+        write(&other, &FileName::CONFIG, &bytes).unwrap();
+        let mut found = [0; 3];
+        local.read_at(&FileName::CONFIG, &mut found, 0).unwrap();
+        assert_eq!(found, bytes);
+        other.delete(&FileName::CONFIG).unwrap();
+    }
+}
+
+#[test]
 fn few_files_are_held_open() {
     let (directory, local) = made();
     for number in 0..100 {
