@@ -16,6 +16,7 @@ use diptych_format::pack::{ChunkKind, chunk_id};
 use diptych_format::table::Owners;
 use diptych_format::{Attributes, Change, Digest, Entry, Holds, Name, Result, Status, Time};
 use diptych_repository::chunk::{Compression, Compressor};
+use diptych_repository::{ChunkKeys, Padding};
 
 /// Text-like bytes: words from a small vocabulary, so that compression has something to find.
 fn text(length: usize) -> Vec<u8> {
@@ -114,7 +115,7 @@ fn bytes(criterion: &mut Criterion) {
         });
     });
     group.bench_function("compress, level 1, 1 MiB", |b| {
-        let mut compressor = Compressor::new(Compression::default());
+        let mut compressor = Compressor::new(Compression::default(), ChunkKeys::plain(), Padding::None);
         let mut out = Vec::new();
         b.iter(|| {
             for chunk in data.chunks(1 << 20) {

@@ -9,7 +9,7 @@ use crate::content::{ContentReader, Sink};
 use crate::error::{Error, InPlace, Result};
 use crate::names;
 use crate::open::OpenArchive;
-use crate::select::clean_path;
+use crate::select::{PATHS, clean_path};
 
 /// Which bytes of a content.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -26,8 +26,7 @@ pub fn cat(open: &OpenArchive, path: &[u8], range: Range, out: &mut dyn Write) -
     let path = clean_path(path);
     let found = open.archive.lookup(&path).in_place(names::show(&path))?;
     let Some(found) = found else {
-        let advice = "Paths are told from the archive's root: `diptych list ARCHIVE` prints them.";
-        return Err(Error::missing(names::show(&path), "is not in the archive", advice));
+        return Err(Error::missing(names::show(&path), "is not in the archive", PATHS));
     };
     let kind = found.entry.kind().in_place(names::show(&path))?;
     if kind != Kind::File {

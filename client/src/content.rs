@@ -42,7 +42,7 @@ pub struct ContentReader {
 impl ContentReader {
     /// A reader that proves every chunk before a byte of it goes to a sink.
     pub fn new(payload: Arc<StreamReader>) -> Self {
-        Self { payload, decompressor: Decompressor::new(), verify: Verify::Id }
+        Self { decompressor: payload.decompressor(), payload, verify: Verify::Id }
     }
 
     /// A reader whose caller compares digests before anything that a sink took counts: chunks are not proved besides.

@@ -147,7 +147,7 @@ pub fn standard_input() -> Result<File> {
     let file = duplicate_standard_input()?;
     let is_file = file.metadata().is_ok_and(|metadata| metadata.is_file());
     if !is_file {
-        let what = "standard input is a pipe, and an archive is read from its end: use `diptych extract - TARGET`, \
+        let what = "standard input is no file, and an archive is read from its end: use `diptych extract - TARGET`, \
             which keeps it on disk, or store it in a file first";
         return Err(Error::Usage(what.to_owned()));
     }

@@ -6,6 +6,9 @@ use globset::{GlobBuilder, GlobMatcher};
 use crate::error::{Error, Result};
 use crate::names;
 
+/// What to do if a PATH leads nowhere.
+pub const PATHS: &str = "Paths are told from the archive's root: `diptych list ARCHIVE` prints them.";
+
 /// What a selection says of an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
@@ -94,13 +97,19 @@ impl PathSelection {
     /// After everything was asked for: an error for the first argument that selected nothing.
     pub fn finish(&self) -> Result<()> {
         let unused = self.patterns.iter().zip(&self.used).find(|(_, used)| !**used);
-        unused.map_or(Ok(()), |(pattern, _)| Err(nothing_there(&pattern.literal)))
+        unused.map_or(Ok(()), |(pattern, _)| Err(nothing_like(pattern)))
+    }
+}
+
+fn nothing_like(pattern: &Pattern) -> Error {
+    match pattern.glob {
+        Some(_) => Error::missing(names::show(&pattern.literal), "nothing in the archive matches", PATHS),
+        None => nothing_there(&pattern.literal),
     }
 }
 
 fn nothing_there(path: &[u8]) -> Error {
-    let advice = "Paths are told from the archive's root: `diptych list ARCHIVE` prints them.";
-    Error::missing(names::show(path), "is not in the archive", advice)
+    Error::missing(names::show(path), "is not in the archive", PATHS)
 }
 
 impl Pattern {

@@ -1,9 +1,8 @@
 //! An archive from a pipe: kept on disk in a file without a name until it is extracted, for it is read from its end.
 
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::{IsTerminal, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::{Mode, OFlags, fstatvfs};
 
@@ -18,8 +17,14 @@ const RESERVE: u64 = 16 << 20;
 
 /// Standard input as a file that can be read at any place: itself if it is one, or a copy in `directory`, which is that
 /// of `target` if none is given.
-pub fn spooled_input(target: &Path, directory: Option<&Path>, interrupt: &AtomicBool) -> Result<File> {
+///
+/// Nothing is left of the copy whenever the process ends: nobody need wait for input that does not come.
+pub fn spooled_input(target: &Path, directory: Option<&Path>) -> Result<File> {
     let input = duplicate_standard_input()?;
+    if input.is_terminal() {
+        let what = "standard input is a terminal: send an archive to it, or name one";
+        return Err(Error::Usage(what.to_owned()));
+    }
     let is_file = input.metadata().is_ok_and(|metadata| metadata.is_file());
     // A file that was read in part already does not begin with an archive: what is left of it is copied.
     if is_file && (&input).stream_position().is_ok_and(|position| position == 0) {
@@ -27,7 +32,7 @@ pub fn spooled_input(target: &Path, directory: Option<&Path>, interrupt: &Atomic
     }
     let directory = directory.map_or_else(|| beside(target), Path::to_owned);
     let mut spool = open_nameless(&directory)?;
-    spool_from(input, &mut spool, &directory, interrupt)?;
+    spool_from(input, &mut spool, &directory)?;
     Ok(spool)
 }
 
@@ -54,18 +59,10 @@ fn open_nameless(directory: &Path) -> Result<File> {
     Ok(file)
 }
 
-fn spool_from(
-    mut input: impl Read,
-    spool: &mut File,
-    directory: &Path,
-    interrupt: &AtomicBool,
-) -> Result<()> {
+fn spool_from(mut input: impl Read, spool: &mut File, directory: &Path) -> Result<()> {
     let place = || directory.display().to_string();
     let mut is_start = true;
     loop {
-        if interrupt.load(Ordering::Relaxed) {
-            return Err(Error::Interrupted);
-        }
         check_space(spool, directory)?;
         // One after another, so that what failed is known.
         let mut buffer = Vec::new();
@@ -113,7 +110,7 @@ mod tests {
         let mut bytes = encode_header(PackHolds::Both).to_vec();
         bytes.extend((0..100_000u32).flat_map(u32::to_le_bytes));
         let mut spool = open_nameless(directory.path()).unwrap();
-        spool_from(&bytes[..], &mut spool, directory.path(), &AtomicBool::new(false)).unwrap();
+        spool_from(&bytes[..], &mut spool, directory.path()).unwrap();
         let mut read = Vec::new();
         spool.read_to_end(&mut read).unwrap();
         assert_eq!(read, bytes);
@@ -125,7 +122,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let refused = |input: &mut dyn Read| {
             let mut spool = open_nameless(directory.path()).unwrap();
-            spool_from(input, &mut spool, directory.path(), &AtomicBool::new(false)).unwrap_err().to_string()
+            spool_from(input, &mut spool, directory.path()).unwrap_err().to_string()
         };
         // Neither of these inputs has an end.
         let data_file = encode_header(PackHolds::Payload);

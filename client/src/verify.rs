@@ -279,7 +279,7 @@ fn verify_chunks(
 ) -> Result<()> {
     const AT_ONCE: usize = 64;
     let work = |some: &[StoredChunk]| {
-        let mut decompressor = Decompressor::new();
+        let mut decompressor = Decompressor::default();
         for chunk in some {
             match pack.read_stored(chunk, Verify::Id, &mut decompressor) {
                 Ok(bytes) => decompressor.recycle(bytes),

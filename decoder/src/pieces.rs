@@ -113,9 +113,6 @@ impl Piece {
             if self.level.is_some_and(|level| level != table.level()) {
                 return Err(Error::corrupt("an index table is on another level than the one above it says"));
             }
-            if self.level.is_none() && table.rows() < 2 {
-                return Err(Error::corrupt("a top index table has a single piece"));
-            }
             self.check_names(table.rows(), |row| table.first_name(row))?;
             let rows = 0..table.rows();
             let payload_length =
@@ -131,12 +128,10 @@ impl Piece {
     pub(crate) fn check_directory<'a>(&self, bytes: &'a [u8]) -> Result<DirectoryTable<'a>> {
         let check = || {
             let table = DirectoryTable::parse(bytes)?;
-            self.check_body(table.body_bytes())?;
-            self.check_leaf()?;
+            self.check_leaf(table.body_bytes(), table.rows(), |row| table.name(row))?;
             if table.rows() == 1 && table.name(0).is_empty() {
                 return Err(Error::corrupt("a name is empty that is not the root's"));
             }
-            self.check_names(table.rows(), |row| table.name(row))?;
             self.check_sums(table.payload_total(), table.entries_total())?;
             Ok(table)
         };
@@ -147,9 +142,7 @@ impl Piece {
     pub(crate) fn check_links<'a>(&self, bytes: &'a [u8]) -> Result<LinkTable<'a>> {
         let check = || {
             let table = LinkTable::parse(bytes)?;
-            self.check_body(table.body_bytes())?;
-            self.check_leaf()?;
-            self.check_names(table.rows(), |row| table.path(row))?;
+            self.check_leaf(table.body_bytes(), table.rows(), |row| table.path(row))?;
             self.check_sums(0, table.rows() as u64)?;
             Ok(table)
         };
@@ -169,11 +162,13 @@ impl Piece {
         Ok(())
     }
 
-    fn check_leaf(&self) -> Result<()> {
+    /// What holds of every table that is no index table.
+    fn check_leaf<'a>(&self, body: &[u8], rows: usize, name: impl Fn(usize) -> &'a [u8]) -> Result<()> {
+        self.check_body(body)?;
         if self.level.is_some_and(|level| level != 0) {
             return Err(Error::corrupt("a table of names stands where an index table should"));
         }
-        Ok(())
+        self.check_names(rows, name)
     }
 
     fn check_names<'a>(&self, rows: usize, name: impl Fn(usize) -> &'a [u8]) -> Result<()> {

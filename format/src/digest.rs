@@ -6,7 +6,7 @@
 //! another value at each place, and a hole would cost hashing in proportion to its size. A leaf's digest does
 //! not depend on its place, so leaves and whole subtrees of zeros are computed once.
 //!
-//! Spec: archive.md section 3.
+//! Spec: archive.md section 3; the contexts of repositories are of repository.md section 4.
 
 use std::fmt;
 use std::sync::OnceLock;
@@ -31,6 +31,38 @@ pub const CONTEXT_SEGMENT: &str = "diptych archive v1 segment";
 pub const CONTEXT_MANIFEST: &str = "diptych archive v1 manifest";
 /// Context of the digest of a pack's directory.
 pub const CONTEXT_PACK_DIRECTORY: &str = "diptych archive v1 pack directory";
+
+/// Context of the id of a payload chunk under a repository's key.
+pub const CONTEXT_PAYLOAD_ID: &str = "diptych repository v1 payload chunk id";
+/// Context of the id of a metadata chunk under a repository's key.
+pub const CONTEXT_METADATA_ID: &str = "diptych repository v1 metadata chunk id";
+/// Context of the id of a segment under a repository's key.
+pub const CONTEXT_SEGMENT_ID: &str = "diptych repository v1 segment id";
+/// Context of the id of a report, with or without a key.
+pub const CONTEXT_REPORT_ID: &str = "diptych repository v1 report id";
+/// Context of the key that chunks are sealed with.
+pub const CONTEXT_CHUNK_SEAL: &str = "diptych repository v1 chunk seal";
+/// Context of the key that documents are sealed with.
+pub const CONTEXT_DOCUMENT_SEAL: &str = "diptych repository v1 document seal";
+/// Context of the key of documents that are not sealed.
+pub const CONTEXT_DOCUMENT_MAC: &str = "diptych repository v1 document mac";
+/// Context of the key, or without one of the digest, at the end of index files.
+pub const CONTEXT_INDEX_MAC: &str = "diptych repository v1 index mac";
+/// Context of the key that cuts depend on.
+pub const CONTEXT_CUT: &str = "diptych repository v1 cut";
+
+/// The contexts of repositories by name, for the comparison with the specification.
+pub const REPOSITORY_CONTEXTS: [(&str, &str); 9] = [
+    ("CONTEXT_PAYLOAD_ID", CONTEXT_PAYLOAD_ID),
+    ("CONTEXT_METADATA_ID", CONTEXT_METADATA_ID),
+    ("CONTEXT_SEGMENT_ID", CONTEXT_SEGMENT_ID),
+    ("CONTEXT_REPORT_ID", CONTEXT_REPORT_ID),
+    ("CONTEXT_CHUNK_SEAL", CONTEXT_CHUNK_SEAL),
+    ("CONTEXT_DOCUMENT_SEAL", CONTEXT_DOCUMENT_SEAL),
+    ("CONTEXT_DOCUMENT_MAC", CONTEXT_DOCUMENT_MAC),
+    ("CONTEXT_INDEX_MAC", CONTEXT_INDEX_MAC),
+    ("CONTEXT_CUT", CONTEXT_CUT),
+];
 
 /// The contexts by name, for the comparison with the specification.
 pub const CONTEXTS: [(&str, &str); 9] = [
@@ -67,6 +99,11 @@ impl Digest {
     /// Digest of `bytes` in a context of its own.
     pub fn in_context(context: &'static str, bytes: &[u8]) -> Self {
         Self(blake3::derive_key(context, bytes))
+    }
+
+    /// Digest of `bytes` under a key.
+    pub fn keyed(key: &[u8; 32], bytes: &[u8]) -> Self {
+        Self(*blake3::keyed_hash(key, bytes).as_bytes())
     }
 
     /// Reads 64 hexadecimal digits.

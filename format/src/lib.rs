@@ -17,6 +17,7 @@ pub mod manifest;
 pub mod map;
 pub mod monitor;
 pub mod pack;
+pub mod pack_index;
 pub mod pieces;
 pub mod read_at;
 pub mod section;

@@ -1,6 +1,7 @@
 //! Every bound of the format, each with its reason. A reader checks them before it reads or allocates.
 //!
-//! Spec: archive.md section 13, whose table a test compares with [`ALL`].
+//! Spec: archive.md section 13 and repository.md section 12; a test compares their tables with [`ALL`] and
+//! [`REPOSITORY`].
 
 /// Longest name in bytes. Linux file systems allow 255; some foreign ones reach 765 in UTF-8.
 pub const NAME_LENGTH_MAX: usize = 1024;
@@ -49,6 +50,22 @@ pub const PACK_CHUNKS_MAX: u64 = 1 << 26;
 /// The `chattr` flags that can be set again: what the file system alone decides (extents, encryption, verity
 /// and the like) is left out, so that a copy on another file system can be equal.
 pub const FLAGS_MASK: u32 = 0x6283_C4FF;
+/// Most bytes of a repository's document.
+pub const DOCUMENT_MAX: u64 = 16 << 20;
+/// Most KiB of memory that opening a key file may take.
+pub const KDF_MEMORY_MAX: u64 = 4 << 20;
+/// Most passes over that memory.
+pub const KDF_PASSES_MAX: u64 = 64;
+/// Most lanes of that memory.
+pub const KDF_LANES_MAX: u64 = 64;
+/// Most bits of an index's fan-out: 64 MiB.
+pub const FAN_BITS_MAX: u64 = 24;
+/// Most bytes that a sealed chunk is longer than it could be unsealed: ids of a segment, padding, nonce and tag.
+pub const SEALED_MAX: u64 = 8 << 20;
+/// Longest pack of a repository: offsets in it are `u32` in its index.
+pub const PACK_LENGTH_MAX: u64 = u32::MAX as u64;
+/// Most rows of an index file: its fan-out counts them in `u32`.
+pub const INDEX_CHUNKS_MAX: u64 = u32::MAX as u64;
 
 /// The limits by name, for the comparison with the specification.
 pub const ALL: [(&str, u64); 23] = [
@@ -75,4 +92,16 @@ pub const ALL: [(&str, u64); 23] = [
     ("SEGMENT_LEVEL_MAX", SEGMENT_LEVEL_MAX),
     ("PACK_CHUNKS_MAX", PACK_CHUNKS_MAX),
     ("FLAGS_MASK", FLAGS_MASK as u64),
+];
+
+/// The limits of a repository by name, for the comparison with its specification.
+pub const REPOSITORY: [(&str, u64); 8] = [
+    ("DOCUMENT_MAX", DOCUMENT_MAX),
+    ("KDF_MEMORY_MAX", KDF_MEMORY_MAX),
+    ("KDF_PASSES_MAX", KDF_PASSES_MAX),
+    ("KDF_LANES_MAX", KDF_LANES_MAX),
+    ("FAN_BITS_MAX", FAN_BITS_MAX),
+    ("SEALED_MAX", SEALED_MAX),
+    ("PACK_LENGTH_MAX", PACK_LENGTH_MAX),
+    ("INDEX_CHUNKS_MAX", INDEX_CHUNKS_MAX),
 ];

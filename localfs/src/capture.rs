@@ -64,7 +64,7 @@ fn capture_file(found: &Found, monitor: &dyn Monitor) -> Option<Captured> {
 }
 
 fn capture_other(found: &Found, monitor: &dyn Monitor) -> Option<Captured> {
-    let directory = match found.parent.fd() {
+    let directory = match patiently(|| found.parent.fd()) {
         Ok(fd) => fd,
         Err(error) => {
             loss(found, monitor, format!("its directory is not open: {}", words(error)));
@@ -73,7 +73,7 @@ fn capture_other(found: &Found, monitor: &dyn Monitor) -> Option<Captured> {
     };
     let facts = &found.facts;
     let holds = match facts.kind {
-        Kind::Symlink => match retry(|| readlinkat(directory, found.name.as_bytes(), Vec::new())) {
+        Kind::Symlink => match retry(|| readlinkat(&directory, found.name.as_bytes(), Vec::new())) {
             Ok(target) => Holds::Target(target.into_bytes().into()),
             Err(Errno::NOENT) => return vanished(found, monitor),
             Err(Errno::INVAL) => {
@@ -101,7 +101,7 @@ fn capture_other(found: &Found, monitor: &dyn Monitor) -> Option<Captured> {
         );
         return None;
     }
-    let read = attributes::of_name(directory, found.name.as_bytes(), facts, file_system(found));
+    let read = attributes::of_name(directory.as_fd(), found.name.as_bytes(), facts, file_system(found));
     let status = report_missing(found, &read, monitor);
     Some(captured(found, read, holds, status, None))
 }

@@ -1,7 +1,7 @@
 //! Open directories, and what is learnt of the file systems that they are on.
 
 use std::collections::HashMap;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -10,6 +10,7 @@ use rustix::fs::{Mode, OFlags, fstatfs, openat};
 use rustix::io::Errno;
 
 use crate::facts::retry;
+use crate::place::Place;
 
 /// Magic numbers of file systems whose files the kernel makes up when they are read.
 const VIRTUAL: [(u64, &str); 27] = [
@@ -111,27 +112,36 @@ impl FileSystems {
     }
 }
 
-/// A directory that the scan opened, kept open while entries found in it may have to be read.
+/// A directory that the scan opened, kept while entries found in it may have to be read.
 #[derive(Debug)]
 pub struct DirHandle {
-    fd: Option<OwnedFd>,
+    place: Option<Arc<Place>>,
     device: u64,
     file_system: Arc<FileSystem>,
 }
 
 impl DirHandle {
-    pub(crate) fn new(fd: OwnedFd, device: u64, file_system: Arc<FileSystem>) -> Self {
-        Self { fd: Some(fd), device, file_system }
+    pub(crate) fn new(place: Arc<Place>, device: u64, file_system: Arc<FileSystem>) -> Self {
+        Self { place: Some(place), device, file_system }
     }
 
     /// The handle of a directory that could not be opened or was not to be.
     pub(crate) fn closed(device: u64, file_system: Arc<FileSystem>) -> Self {
-        Self { fd: None, device, file_system }
+        Self { place: None, device, file_system }
+    }
+
+    fn place(&self) -> Result<&Arc<Place>, Errno> {
+        self.place.as_ref().ok_or(Errno::BADF)
     }
 
     /// Its descriptor, unless the directory was not opened.
-    pub(crate) fn fd(&self) -> Result<BorrowedFd<'_>, Errno> {
-        self.fd.as_ref().map(AsFd::as_fd).ok_or(Errno::BADF)
+    pub(crate) fn fd(&self) -> Result<Arc<OwnedFd>, Errno> {
+        self.place()?.fd()
+    }
+
+    /// The place of a directory in it that has been opened.
+    pub(crate) fn place_below(&self, path: &Arc<[u8]>, fd: OwnedFd) -> Result<Arc<Place>, Errno> {
+        Ok(self.place()?.tree().add(Arc::clone(path), fd))
     }
 
     pub(crate) fn device(&self) -> u64 {
@@ -144,18 +154,19 @@ impl DirHandle {
 
     /// Opens a directory in it for listing.
     pub(crate) fn open_directory(&self, name: &[u8]) -> Result<OwnedFd, Errno> {
-        open_quietly(self.fd()?, name, OFlags::DIRECTORY)
+        open_quietly(&*self.fd()?, name, OFlags::DIRECTORY)
     }
 
     /// Opens a regular file in it for reading. A pipe or a device that has taken its place does not block.
     pub(crate) fn open_file(&self, name: &[u8]) -> Result<OwnedFd, Errno> {
-        open_quietly(self.fd()?, name, OFlags::NONBLOCK | OFlags::NOCTTY)
+        open_quietly(&*self.fd()?, name, OFlags::NONBLOCK | OFlags::NOCTTY)
     }
 
     /// Opens a name as a place only: nothing is read, mounted or followed.
     pub(crate) fn open_place(&self, name: &[u8]) -> Result<OwnedFd, Errno> {
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        retry(|| openat(self.fd()?, name, flags, Mode::empty()))
+        let directory = self.fd()?;
+        retry(|| openat(&directory, name, flags, Mode::empty()))
     }
 }
 
@@ -164,7 +175,7 @@ const WAITS: usize = 300;
 const WAIT: Duration = Duration::from_millis(10);
 
 /// Opens something, waiting for a descriptor if none is left.
-pub(crate) fn patiently(mut open: impl FnMut() -> Result<OwnedFd, Errno>) -> Result<OwnedFd, Errno> {
+pub(crate) fn patiently<T>(mut open: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
     for _ in 0..WAITS {
         match open() {
             Err(Errno::MFILE | Errno::NFILE) => std::thread::sleep(WAIT),
@@ -175,7 +186,7 @@ pub(crate) fn patiently(mut open: impl FnMut() -> Result<OwnedFd, Errno>) -> Res
 }
 
 /// Opens for reading without leaving a trace in the access time, which only the owner and root may ask for.
-fn open_quietly(directory: BorrowedFd<'_>, name: &[u8], more: OFlags) -> Result<OwnedFd, Errno> {
+fn open_quietly(directory: &OwnedFd, name: &[u8], more: OFlags) -> Result<OwnedFd, Errno> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | more;
     match retry(|| openat(directory, name, flags | OFlags::NOATIME, Mode::empty())) {
         Err(Errno::PERM) => retry(|| openat(directory, name, flags, Mode::empty())),

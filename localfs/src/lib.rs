@@ -4,9 +4,9 @@
 //! turns what the scan found into an entry and reads its content, and [`extract`] writes entries as a tree that
 //! cannot be led out of its target. Nothing here knows how an archive is laid out.
 //!
-//! Everything is done relative to open directories, one name at a time: no path is ever built for the kernel, so
-//! that depth has no limit but the format's own, and a directory that is swapped for a symbolic link leads
-//! nowhere.
+//! Everything is done relative to open directories, one name at a time. Where there are too many to keep them open, they
+//! are opened again beneath the root, step by step and following no link. So depth has no limit but the format's own,
+//! and a directory that is swapped for a symbolic link leads nowhere.
 
 mod ahead;
 mod attributes;
@@ -17,6 +17,7 @@ mod facts;
 mod handle;
 mod listing;
 mod names;
+mod place;
 pub mod scan;
 pub mod select;
 mod syscalls;

@@ -99,7 +99,11 @@ impl Unopened {
         } else {
             context.file_systems.get(facts.device, &fd)
         };
-        let handle = Arc::new(DirHandle::new(fd, facts.device, file_system));
+        let place = match self.above.handle.place_below(&self.path, fd) {
+            Ok(place) => place,
+            Err(error) => return Ok(Ok(self.not_opened(error, notes))),
+        };
+        let handle = Arc::new(DirHandle::new(place, facts.device, file_system));
         let depth = self.above.depth + 1;
         Ok(read(context, self.name, handle, self.path, depth, self.above.scope.clone(), facts, notes))
     }
@@ -161,14 +165,13 @@ pub(crate) fn read(
     facts: Facts,
     notes: &mut Notes,
 ) -> Result<Opened> {
-    let fd = handle
-        .fd()
+    let fd = patiently(|| handle.fd())
         .map_err(|error| diptych_format::Error::io("a directory that is not open", words(error)))?;
-    let read = attributes::of_open(fd, &facts, Some(handle.file_system()));
+    let read = attributes::of_open(fd.as_fd(), &facts, Some(handle.file_system()));
     if !read.missing.is_empty() {
         notes.loss(&path, read.missing.join("; "));
     }
-    let (mut collector, seen, failure) = collect(fd, context);
+    let (mut collector, seen, failure) = collect(fd.as_fd(), context);
     let mut status = Status::COMPLETE;
     if let Some(error) = failure {
         notes.loss(&path, format!("cannot list the directory to its end: {}", words(error)));
@@ -265,7 +268,7 @@ fn is_cache(handle: &DirHandle) -> bool {
 }
 
 fn is_regular(handle: &DirHandle, name: &[u8]) -> bool {
-    let facts = handle.fd().and_then(|fd| Facts::of_name(fd, name));
+    let facts = patiently(|| handle.fd()).and_then(|fd| Facts::of_name(fd, name));
     facts.is_ok_and(|facts| facts.kind == Kind::File)
 }
 
@@ -301,7 +304,7 @@ fn open_scope(
 
 /// The first bytes of a small file.
 fn read_file(handle: &DirHandle, name: &[u8], most: usize) -> Result<Vec<u8>, Errno> {
-    let fd = handle.open_file(name)?;
+    let fd = patiently(|| handle.open_file(name))?;
     let mut bytes = Vec::new();
     while bytes.len() < most {
         let mut window = [0; 4096];

@@ -12,16 +12,18 @@ use std::sync::Arc;
 use diptych_format::{Entry, Error, Monitor, Name, Result};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::ahead::{Ahead, Job, Ready};
 use crate::facts::{join, retry, words};
+use crate::handle::patiently;
 use crate::listing::{self, Context, Notes};
 use crate::names::RUN_NAMES;
+use crate::place::Places;
 use crate::select::Selection;
 
 pub use crate::facts::Facts;
 pub use crate::handle::DirHandle;
+pub use crate::place::raise_descriptor_limit;
 
 /// How a tree is scanned.
 #[derive(Clone, Debug)]
@@ -56,7 +58,7 @@ pub enum Step {
 pub struct Directory {
     /// All of it but the digest of its entries.
     pub entry: Entry,
-    /// Kept open while entries found in it may have to be read.
+    /// Kept while entries found in it may have to be read.
     pub handle: Arc<DirHandle>,
     /// Its path below the root; empty for the root.
     pub path: Arc<[u8]>,
@@ -86,7 +88,8 @@ impl Found {
     /// The same name with what `statx` says of it now, for another try at an entry that changed while it was read.
     /// None if it is gone, or a directory by now.
     pub fn again(&self) -> Option<Found> {
-        let facts = self.parent.fd().and_then(|fd| Facts::of_name(fd, self.name.as_bytes())).ok()?;
+        let facts =
+            patiently(|| self.parent.fd()).and_then(|fd| Facts::of_name(fd, self.name.as_bytes())).ok()?;
         (facts.kind != diptych_format::Kind::Directory).then(|| Found { facts, ..self.clone() })
     }
 }
@@ -128,7 +131,7 @@ fn scan_with(root: &Path, options: ScanOptions, monitor: Arc<dyn Monitor>, run_n
             root.display()
         )));
     }
-    let handle = Arc::new(DirHandle::new(fd, facts.device, file_system));
+    let handle = Arc::new(DirHandle::new(Places::new(fd).root(), facts.device, file_system));
     let mut notes = Notes::default();
     let opened = listing::read(&context, Name::root(), handle, Arc::default(), 0, None, facts, &mut notes)?;
     let ahead = Ahead::start(context, options.threads.saturating_sub(1));
@@ -183,16 +186,6 @@ impl Scan {
             monitor.problem(problem);
         }
         (ready.directory, Frame { files: ready.files, directories: ready.directories, next: ready.next })
-    }
-}
-
-/// Lets this process have as many descriptors as it may: a deep tree takes one for each level, and the readers of
-/// contents have theirs beside them.
-pub fn raise_descriptor_limit() {
-    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
-    if current != maximum {
-        // Where that is refused, the scan has to do with what there is.
-        let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
     }
 }
 

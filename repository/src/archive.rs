@@ -10,6 +10,7 @@ use diptych_format::{Class, Digest, Error, ReadAt, Result, Stream};
 
 use crate::chunk::{ChunkBytes, Decompressor, Verify};
 use crate::counters::{Counted, Counters};
+use crate::keys::ChunkKeys;
 use crate::pack::{ChunkSource, PackReader};
 use crate::stream::{Caches, StreamReader};
 
@@ -32,18 +33,18 @@ impl ArchiveFiles {
     pub fn open(meta: Arc<dyn ReadAt>, data: Option<Arc<dyn ReadAt>>, cache_bytes: usize) -> Result<Self> {
         let counters = Arc::new(Counters::default());
         let count = |file| Arc::new(Counted::new(file, counters.clone()));
-        let meta = PackReader::open(count(meta))?;
+        let meta = PackReader::open_archive(count(meta))?;
         if meta.holds() == PackHolds::Payload {
             let what = "this file holds the payload alone, and no manifest: its metadata file is needed";
             return Err(Error::corrupt(what).at(Stream::Pack, 0));
         }
         let id = meta.manifest_id()?;
-        let manifest = meta.read_chunk(ChunkKind::Manifest, &id, Verify::Id, &mut Decompressor::new())?;
+        let manifest = meta.read_chunk(ChunkKind::Manifest, &id, Verify::Id, &mut Decompressor::default())?;
         counters.chunk_decoded();
         let manifest = ArchiveManifest::decode(&manifest)?;
         let data = data.map(|file| LazyPack::new(count(file)));
         let packs = Arc::new(Packs { meta, data });
-        let caches = Caches::new(cache_bytes, counters.clone());
+        let caches = Caches::new(cache_bytes, counters.clone(), ChunkKeys::plain());
         let stream = |kind, root| {
             Arc::new(StreamReader::new(packs.clone() as Arc<dyn ChunkSource>, kind, root, &caches))
         };
@@ -118,7 +119,7 @@ impl LazyPack {
         if let Some(pack) = self.pack.get() {
             return Ok(pack);
         }
-        let pack = PackReader::open(self.file.clone())?;
+        let pack = PackReader::open_archive(self.file.clone())?;
         if pack.holds() != PackHolds::Payload {
             return Err(Error::corrupt("this is not the data file of an archive").at(Stream::Pack, 0));
         }

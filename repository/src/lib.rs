@@ -2,9 +2,10 @@
 //!
 //! This crate knows no entry and no table: it keeps chunks under their ids and puts streams together from slices
 //! of them. Reading order: [`chunk`] (bytes to stored bytes and back), [`pack`] (many chunks in one file),
-//! [`cache`], [`stream`] (a map and chunks as [`diptych_format::ReadAt`]), [`archive`] (the files of one archive).
+//! [`cache`], [`stream`] (a map and chunks as [`diptych_format::ReadAt`]), [`archive`] (the files of one archive). Of
+//! repositories: [`keys`].
 //!
-//! Spec: archive.md sections 10 to 12.
+//! Spec: archive.md sections 10 to 12, repository.md.
 
 #![forbid(unsafe_code)]
 
@@ -13,13 +14,20 @@ pub mod cache;
 pub mod chunk;
 pub mod counters;
 pub mod file;
+pub mod index;
+pub mod keys;
 pub mod pack;
+mod place;
 mod segments;
+pub mod store;
 pub mod stream;
 
 pub use archive::ArchiveFiles;
 pub use chunk::{ChunkBytes, Compression, Compressor, Decompressor, Verify};
 pub use counters::Counters;
 pub use file::FileReadAt;
+pub use index::{Index, IndexFile, Location};
+pub use keys::{ChunkKeys, DocumentKeys, MasterKey, Padding};
 pub use pack::{ChunkSource, PackReader, PackWriter};
+pub use store::{StoreReader, StoreWriter};
 pub use stream::{StreamReader, StreamSlice};

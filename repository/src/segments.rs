@@ -15,6 +15,8 @@ use crate::cache::Cache;
 pub(crate) struct LoadedSegment {
     level: u64,
     rows: Rows,
+    /// The raw length of each slice's chunk, 0 where the segment does not tell it.
+    chunk_lengths: Vec<u32>,
     /// Where each row ends, counted from the start of the segment.
     ends: Vec<u64>,
     slice_count: u64,
@@ -36,6 +38,9 @@ impl LoadedSegment {
             sum += length;
             sum
         };
+        // No chunk is 4 GiB long; one that is said to be is of unknown length.
+        let chunk_length = |row| segment.chunk_length_of(row).and_then(|l| u32::try_from(l).ok()).unwrap_or(0);
+        let chunk_lengths = if segment.level() == 0 { rows.clone().map(chunk_length).collect() } else { Vec::new() };
         let (rows, ends) = if segment.level() == 0 {
             let rows: Vec<Slice> = rows.map(|row| segment.slice(row)).collect();
             let ends = rows.iter().map(|slice| add(u64::from(slice.length))).collect();
@@ -45,12 +50,12 @@ impl LoadedSegment {
             let ends = rows.iter().map(|below| add(below.length)).collect();
             (Rows::Segments(rows), ends)
         };
-        Ok(Self { level: segment.level(), rows, ends, slice_count: segment.slice_count() })
+        Ok(Self { level: segment.level(), rows, chunk_lengths, ends, slice_count: segment.slice_count() })
     }
 
     pub(crate) fn weight(&self) -> usize {
         let row = if self.level == 0 { size_of::<Slice>() } else { size_of::<SegmentRef>() };
-        size_of::<Self>() + self.ends.len() * (row + size_of::<u64>())
+        size_of::<Self>() + self.ends.len() * (row + size_of::<u64>() + size_of::<u32>())
     }
 
     fn length(&self) -> u64 {
@@ -84,7 +89,7 @@ impl StreamMap {
         &self,
         range: Range<u64>,
         load: impl Fn(&Digest) -> Result<LoadedSegment>,
-        mut each: impl FnMut(u64, Slice) -> Result<()>,
+        mut each: impl FnMut(u64, Slice, Option<u32>) -> Result<()>,
     ) -> Result<()> {
         if range.is_empty() {
             return self.root(&load).map(drop);
@@ -101,7 +106,8 @@ impl StreamMap {
                     break;
                 }
                 let (from, to) = (start.max(range.start), end.min(range.end));
-                each(from, cut(slice, from - start, to - from)?)?;
+                let chunk_length = leaf.chunk_lengths.get(row).copied().filter(|length| *length > 0);
+                each(from, cut(slice, from - start, to - from)?, chunk_length)?;
                 at = end;
             }
         }

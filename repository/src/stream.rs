@@ -16,6 +16,8 @@ use diptych_format::{Digest, Error, ReadAt, Result, Stream};
 use crate::cache::Cache;
 use crate::chunk::{ChunkBytes, Decompressor, Verify};
 use crate::counters::Counters;
+use crate::keys::ChunkKeys;
+use crate::keys::ChunkKeys;
 use crate::pack::ChunkSource;
 use crate::segments::{LoadedSegment, StreamMap};
 
@@ -31,24 +33,30 @@ pub struct Caches {
     chunks: Arc<Cache<ChunkBytes>>,
     segments: Arc<Cache<LoadedSegment>>,
     idle: Arc<Mutex<Vec<Decompressor>>>,
+    keys: ChunkKeys,
     counters: Arc<Counters>,
 }
 
 impl Caches {
-    /// Caches of about `bytes`.
-    pub fn new(bytes: usize, counters: Arc<Counters>) -> Self {
+    /// Caches of about `bytes`, of chunks that `keys` open.
+    pub fn new(bytes: usize, counters: Arc<Counters>, keys: ChunkKeys) -> Self {
         let segment_bytes = (bytes / SEGMENT_SHARE).max(SEGMENT_BYTES_MIN);
         Self {
             chunks: Arc::new(Cache::new(bytes)),
             segments: Arc::new(Cache::new(segment_bytes)),
             idle: Arc::default(),
+            keys,
             counters,
         }
     }
 
+    fn decompressor(&self) -> Decompressor {
+        Decompressor::new(self.keys.clone())
+    }
+
     fn with_decompressor<T>(&self, work: impl FnOnce(&mut Decompressor) -> T) -> T {
         let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        let mut decompressor = idle.unwrap_or_default();
+        let mut decompressor = idle.unwrap_or_else(|| Decompressor::new(self.keys.clone()));
         let result = work(&mut decompressor);
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         if idle.len() < IDLE_MAX {
@@ -106,6 +114,11 @@ impl StreamReader {
         })
     }
 
+    /// A decompressor for this stream's chunks.
+    pub fn decompressor(&self) -> Decompressor {
+        Decompressor::new(self.caches.keys.clone())
+    }
+
     /// A whole chunk past the cache: for whoever goes through the chunks once, with a decompressor of their own.
     pub fn read_chunk(
         &self,
@@ -116,6 +129,11 @@ impl StreamReader {
         let bytes = self.source.read_chunk(self.kind, id, verify, decompressor)?;
         self.caches.counters.chunk_decoded();
         Ok(bytes)
+    }
+
+    /// A decompressor for whoever reads chunks past the cache.
+    pub fn decompressor(&self) -> Decompressor {
+        self.caches.decompressor()
     }
 
     /// The bytes of a slice in its chunk.
@@ -131,7 +149,7 @@ impl StreamReader {
     fn for_each_slice(
         &self,
         range: Range<u64>,
-        mut each: impl FnMut(u64, Slice) -> Result<()>,
+        mut each: impl FnMut(u64, Slice, Option<u32>) -> Result<()>,
     ) -> Result<()> {
         let start = range.start;
         if range.start > range.end || range.end > self.map.length() {
@@ -148,7 +166,9 @@ impl StreamReader {
             })
         };
         self.map
-            .for_each(range, load, |position, slice| each(position, slice).map_err(self.at(position)))
+            .for_each(range, load, |position, slice, chunk_length| {
+                each(position, slice, chunk_length).map_err(self.at(position))
+            })
             .map_err(self.at(start))
     }
 
@@ -169,7 +189,7 @@ impl ReadAt for StreamReader {
         }
         let range = offset..offset.saturating_add(buf.len() as u64);
         let mut rest = buf;
-        self.for_each_slice(range, |_, slice| {
+        self.for_each_slice(range, |_, slice, _| {
             let chunk = self.chunk(&slice.chunk)?;
             let (now, later) = std::mem::take(&mut rest).split_at_mut(slice.length as usize);
             now.copy_from_slice(Self::part(&chunk, &slice)?);

@@ -9,7 +9,7 @@ use diptych_format::pack::{ChunkHeader, ChunkKind, PackHolds, chunk_id, director
 use diptych_format::{Class, Digest, ReadAt, Stream};
 use diptych_repository::pack::rebuild_directory;
 use diptych_repository::{
-    ChunkSource, Compression, Compressor, Decompressor, PackReader, PackWriter, Verify,
+    ChunkKeys, ChunkSource, Compression, Compressor, Decompressor, PackReader, PackWriter, Padding, Verify,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -19,7 +19,7 @@ type Chunks = BTreeMap<(ChunkKind, Digest), Vec<u8>>;
 /// Writes the chunks in the order in which they come, leaving out those that are there already.
 fn write(holds: PackHolds, compression: Compression, raws: &[(ChunkKind, Vec<u8>)]) -> (Vec<u8>, Chunks) {
     let mut writer = PackWriter::new(Vec::new(), holds).unwrap();
-    let mut compressor = Compressor::new(compression);
+    let mut compressor = Compressor::new(compression, ChunkKeys::plain(), Padding::None);
     let mut chunks = Chunks::new();
     for (kind, raw) in raws {
         let id = chunk_id(*kind, raw);
@@ -37,7 +37,7 @@ fn write(holds: PackHolds, compression: Compression, raws: &[(ChunkKind, Vec<u8>
 /// Reads every chunk and compares; an error is the first that comes.
 fn read_all(bytes: Vec<u8>, chunks: &Chunks) -> diptych_format::Result<()> {
     let pack = PackReader::open(Arc::new(bytes))?;
-    let mut decompressor = Decompressor::new();
+    let mut decompressor = Decompressor::default();
     for ((kind, id), raw) in chunks {
         let found = pack.read_chunk(*kind, id, Verify::Id, &mut decompressor)?;
         assert_eq!(&found[..], raw, "wrong bytes were handed out");

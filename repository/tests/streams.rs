@@ -10,7 +10,7 @@ use diptych_format::map::{MapBuilder, SegmentRef, Slice, encode_node, segment_id
 use diptych_format::pack::{ChunkKind, PackHolds, chunk_id};
 use diptych_format::{Class, Digest, ReadAt, Result, Stream};
 use diptych_repository::{
-    ArchiveFiles, Compression, Compressor, Decompressor, PackWriter, StreamReader, Verify,
+    ArchiveFiles, ChunkKeys, Compression, Compressor, Decompressor, PackWriter, Padding, StreamReader, Verify,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -19,7 +19,10 @@ struct Pack(PackWriter<Vec<u8>>, Compressor);
 
 impl Pack {
     fn new(holds: PackHolds) -> Self {
-        Self(PackWriter::new(Vec::new(), holds).unwrap(), Compressor::new(Compression::Zstd(1)))
+        Self(
+            PackWriter::new(Vec::new(), holds).unwrap(),
+            Compressor::new(Compression::Zstd(1), ChunkKeys::plain(), Padding::None),
+        )
     }
 
     fn add(&mut self, kind: ChunkKind, raw: &[u8]) -> Digest {
@@ -115,7 +118,7 @@ proptest! {
             let mut joined = Vec::new();
             for part in found {
                 prop_assert_eq!(part.position, (range.start + joined.len()) as u64);
-                let chunk = payload.read_chunk(&part.slice.chunk, Verify::Id, &mut Decompressor::new()).unwrap();
+                let chunk = payload.read_chunk(&part.slice.chunk, Verify::Id, &mut Decompressor::default()).unwrap();
                 joined.extend_from_slice(StreamReader::part(&chunk, &part.slice).unwrap());
             }
             prop_assert_eq!(joined, &whole[range]);

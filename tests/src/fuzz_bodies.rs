@@ -9,7 +9,7 @@ use std::sync::Arc;
 use diptych_decoder::Archive;
 use diptych_format::manifest::ArchiveManifest;
 use diptych_format::map::{Segment, encode_leaf, encode_node};
-use diptych_format::pack::{CHUNK_HEADER_LENGTH, ChunkHeader, ChunkKind, chunk_id};
+use diptych_format::pack::{CHUNK_HEADER_LENGTH, ChunkHeader, ChunkKind, Seal, chunk_id};
 use diptych_format::section::peek;
 use diptych_format::table::{
     Below, DirectoryTable, IndexRow, IndexTable, LinkRow, LinkTable, decode_holes, decode_owners,
@@ -170,7 +170,7 @@ pub fn segment(bytes: &[u8]) {
 /// Every chunk that is handed out has the digest that its id says.
 pub fn pack(bytes: &[u8]) {
     let Ok(pack) = PackReader::open(Arc::new(bytes.to_vec())) else { return };
-    let mut decompressor = Decompressor::new();
+    let mut decompressor = Decompressor::default();
     for chunk in pack.chunks() {
         assert_eq!(pack.locate(&chunk.header.id), Some(*chunk));
         if let Ok(raw) = pack.read_stored(chunk, Verify::Id, &mut decompressor) {
@@ -193,15 +193,17 @@ pub fn chunk(bytes: &[u8]) {
     let Ok(header) = ChunkHeader::decode(bytes) else { return };
     let stored = &bytes[CHUNK_HEADER_LENGTH..];
     let (mut out, mut again) = (Vec::new(), Vec::new());
-    let mut decompressor = Decompressor::new();
-    let open = decompressor.open_chunk(&header, stored, Verify::Caller, &mut out);
+    let mut decompressor = Decompressor::default();
+    let mut copy = stored.to_vec();
+    let open = decompressor.open_chunk(&header, &mut copy, Verify::Caller, &mut out);
     let raw = open.map(<[u8]>::to_vec);
     if let Ok(raw) = &raw {
         let length = u32::from_le_bytes(stored[4..8].try_into().expect("four bytes"));
         assert_eq!(raw.len() as u64, u64::from(length));
         assert!(raw.len() <= header.kind.raw_length_max());
     }
-    let verified = decompressor.open_chunk(&header, stored, Verify::Id, &mut again);
+    let mut copy = stored.to_vec();
+    let verified = decompressor.open_chunk(&header, &mut copy, Verify::Id, &mut again);
     let is_right = raw.is_ok_and(|raw| chunk_id(header.kind, &raw) == header.id);
     assert_eq!(verified.is_ok(), is_right, "a chunk with another digest than its id");
 }
@@ -233,6 +235,7 @@ pub fn glutton(bytes: &[u8]) {
 /// A chunk as the body of the same name takes it: header, inner header, data.
 pub fn stored_chunk(kind: ChunkKind, raw: &[u8]) -> Vec<u8> {
     let stored = [&[0; 4][..], &(raw.len() as u32).to_le_bytes(), raw].concat();
-    let header = ChunkHeader { id: chunk_id(kind, raw), stored_length: stored.len() as u32, kind };
+    let stored_length = stored.len() as u32;
+    let header = ChunkHeader { id: chunk_id(kind, raw), stored_length, kind, seal: Seal::None };
     [&header.encode()[..], &stored].concat()
 }

@@ -14,7 +14,7 @@ use diptych_format::pack::{ChunkKind, PackHolds, chunk_id};
 use diptych_format::pieces::CutRule;
 use diptych_format::table::Owners;
 use diptych_format::{Digest, Entry, Name, SegmentRef, Slice, Status};
-use diptych_repository::{Compression, Compressor, PackWriter};
+use diptych_repository::{ChunkKeys, Compression, Compressor, PackWriter, Padding};
 
 use crate::random::Random;
 use crate::tree;
@@ -351,7 +351,7 @@ fn map(slices: impl Iterator<Item = Slice>) -> (SegmentRef, Vec<Vec<u8>>) {
 
 fn pack_of(holds: PackHolds, chunks: &[(ChunkKind, Vec<u8>)]) -> Vec<u8> {
     let mut writer = PackWriter::new(Vec::new(), holds).unwrap();
-    let mut compressor = Compressor::new(Compression::Zstd(3));
+    let mut compressor = Compressor::new(Compression::Zstd(3), ChunkKeys::plain(), Padding::None);
     let mut present = std::collections::HashSet::new();
     for (kind, raw) in chunks {
         let id = chunk_id(*kind, raw);

@@ -78,11 +78,11 @@ fn compare_manifest(files: &ArchiveFiles, archive: &Archive) -> Result<()> {
 }
 
 fn read_pack(pack: Arc<dyn ReadAt>) -> Result<()> {
-    read_chunks(&PackReader::open(pack)?)
+    read_chunks(&PackReader::open_archive(pack)?)
 }
 
 fn read_chunks(pack: &PackReader) -> Result<()> {
-    let mut decompressor = Decompressor::new();
+    let mut decompressor = Decompressor::default();
     pack.chunks().iter().try_for_each(|chunk| {
         let bytes = pack.read_stored(chunk, Verify::Id, &mut decompressor)?;
         match chunk.header.kind {

@@ -1,6 +1,7 @@
 //! `diptych create`.
 
-use std::path::PathBuf;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
@@ -41,7 +42,7 @@ pub struct Arguments {
     /// Replace archive files that are there already.
     #[arg(long)]
     force: bool,
-    /// Fail at the first thing that cannot be read, and leave no archive.
+    /// Fail at the first entry that cannot be archived whole, and leave no archive.
     #[arg(long)]
     strict: bool,
     #[command(flatten)]
@@ -79,6 +80,11 @@ pub(super) fn run(arguments: &Arguments, common: &Common) -> Result<Outcome> {
         ArchivePath::Standard => {
             refuse_terminal()?;
             Destination::Stdout
+        }
+        _ if has_no_name(&arguments.archive) => {
+            let what =
+                format!("{} is a directory: give the archive a name in it", arguments.archive.display());
+            return Err(Error::Usage(what));
         }
         _ => Destination::Pair {
             metadata: path.metadata_file(),
@@ -137,6 +143,12 @@ pub(super) fn run(arguments: &Arguments, common: &Common) -> Result<Outcome> {
         }
     }
     Ok(if report.is_complete { Outcome::of_losses(terminal.losses()) } else { Outcome::WithLosses })
+}
+
+/// Whether the path ends with no name that the names of files could be made from.
+fn has_no_name(path: &Path) -> bool {
+    let last = path.as_os_str().as_bytes().rsplit(|byte| *byte == b'/').next();
+    matches!(last, None | Some(b"" | b"." | b".."))
 }
 
 /// Bytes of an archive would do a terminal no good.

@@ -58,12 +58,11 @@ pub struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments, common: &Common) -> Result<Outcome> {
-    let interrupt = signals::watch();
     let paths: Vec<&[u8]> = arguments.paths.iter().map(|path| path.as_bytes()).collect();
     let selection = PathSelection::new(&paths)?;
     let open = match ArchivePath::find(&arguments.archive) {
         ArchivePath::Standard => {
-            let file = spooled_input(&arguments.target, arguments.spool.as_deref(), &interrupt)?;
+            let file = spooled_input(&arguments.target, arguments.spool.as_deref())?;
             OpenArchive::open_file(file, "standard input")?
         }
         _ => OpenArchive::open(&arguments.archive)?,
@@ -74,7 +73,7 @@ pub(super) fn run(arguments: &Arguments, common: &Common) -> Result<Outcome> {
         selection,
         is_overwriting: arguments.overwrite,
         threads: arguments.threads.count(),
-        interrupt,
+        interrupt: signals::watch(),
     };
     let report = extract(&open, options, &*terminal);
     terminal.finish();

@@ -10,7 +10,6 @@ mod buffers;
 mod pipeline;
 mod own;
 mod read;
-mod shim;
 mod store;
 
 use std::fs::File;
@@ -25,8 +24,9 @@ use diptych_format::pack::{ChunkKind, PackHolds};
 use diptych_format::{Digest, Error, Monitor, Result};
 use diptych_localfs::scan::{Scan, ScanOptions, scan};
 use diptych_localfs::select::Selection;
-use shim::{ChunkKeys, Compression, Padding};
+use diptych_repository::chunk::Compression;
 use diptych_repository::pack::PackWriter;
+use diptych_repository::{ChunkKeys, Padding};
 
 use assemble::{Assembly, Sink, assemble};
 use buffers::{Buffers, Bytes};

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use crossbeam_channel::bounded;
-use diptych_format::map::{BuiltSegment, SegmentRef, Slice};
+use diptych_format::map::{BuiltSegment, MapBuilder, SegmentRef, Slice};
 use diptych_format::pack::ChunkKind;
 use diptych_format::{Error, Monitor, Result};
 use diptych_localfs::scan::Scan;
-use super::shim::{ChunkKeys, Compressor, MapBuilder};
+use diptych_repository::ChunkKeys;
+use diptych_repository::chunk::Compressor;
 
 use super::assemble::{Assembled, Assembly, assemble};
 use super::buffers::Buffers;
@@ -106,11 +107,14 @@ fn build_map(
     keys: &ChunkKeys,
 ) -> Result<(SegmentRef, Vec<BuiltSegment>)> {
     let ids = keys.clone();
-    let mut map = MapBuilder::new(move |segment| ids.chunk_id(ChunkKind::Segment, segment));
+    let mut map = MapBuilder::with_ids(move |segment| ids.chunk_id(ChunkKind::Segment, segment));
     let mut segments = Vec::new();
     for slice in slices {
         let (slice, chunk_length) = slice?;
-        map.push_of(slice, chunk_length)?;
+        match chunk_length {
+            Some(chunk_length) => map.push_of(slice, chunk_length.into())?,
+            None => map.push(slice)?,
+        }
         segments.append(&mut map.take_built());
     }
     let (root, rest) = map.finish()?;

@@ -9,7 +9,8 @@ use std::sync::{Mutex, PoisonError};
 use crossbeam_channel::{Receiver, Sender};
 use diptych_format::pack::ChunkKind;
 use diptych_format::{Digest, Error, Result};
-use super::shim::{ChunkKeys, Compression, Compressor, Padding};
+use diptych_repository::chunk::{Compression, Compressor};
+use diptych_repository::{ChunkKeys, Padding};
 use diptych_repository::pack::PackWriter;
 
 use super::assemble::Sink;

@@ -20,6 +20,7 @@ use std::sync::atomic::AtomicBool;
 use diptych_decoder::ContentMap;
 use diptych_format::Entry;
 use diptych_localfs::extract::Target;
+use diptych_repository::StreamReader;
 
 use crate::content::{ContentReader, Readers};
 use crate::error::Result;
@@ -83,18 +84,32 @@ pub fn extract(
     progress.expect(totals.entries, totals.content_bytes);
     let place = options.target.display().to_string();
     let target = Target::open(&options.target, options.is_overwriting)?;
-    space::check(&target, &totals, &place)?;
+    let report = space::check(&target, &totals, &place)
+        .and_then(|()| fill(&target, open, &payload, &links, &mut options, &losses));
+    if report.is_err() {
+        target.give_up();
+    }
+    report
+}
 
-    let overwritten = options.is_overwriting.then(|| options.target.clone());
+/// Writes what is selected.
+fn fill(
+    target: &Target,
+    open: &OpenArchive,
+    payload: &Arc<StreamReader>,
+    links: &LinkIndex,
+    options: &mut ExtractOptions,
+    losses: &Losses<'_>,
+) -> Result<ExtractReport> {
     let readers = {
-        let payload = payload.clone();
+        let payload = Arc::clone(payload);
         Readers::new(move || ContentReader::digests_compared(payload.clone()))
     };
-    let extractor = Extractor::new(&target, overwritten, &losses, readers);
+    let extractor = Extractor::new(target, losses, readers);
     let threads = options.threads.max(1);
     let selection = &mut options.selection;
     let produce = |queue: &Queue<'_, Task>| {
-        let mut planner = Planner::new(&extractor, queue, payload.clone(), &links, selection);
+        let mut planner = Planner::new(&extractor, queue, Arc::clone(payload), links, selection);
         planner.run(&open.archive)
     };
     pool::run(threads, threads * 4, &options.interrupt, produce, |task| extractor.work(task))?;

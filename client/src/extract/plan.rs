@@ -1,8 +1,6 @@
 //! The walk: directories are made as they come, everything else becomes tasks.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
-use std::sync::atomic::Ordering;
 
 use diptych_decoder::{Archive, Descend, Row, Visitor};
 use diptych_format::digest::LEAF_LENGTH;
@@ -17,7 +15,7 @@ use crate::select::{PathSelection, Verdict};
 
 use super::Item;
 use super::groups::Admitted;
-use super::tree::{Directory, live_directories_max};
+use super::tree::Directory;
 use super::work::{Extractor, Task};
 
 /// Most leaves of a content that is written by several threads; beyond it, holes are what makes it long.
@@ -34,8 +32,6 @@ pub struct Planner<'p> {
     selected_at: Option<usize>,
     /// The open path. Directories on the way to what is selected are made when something is.
     open: Vec<Open>,
-    live: Arc<AtomicUsize>,
-    live_max: usize,
     /// Why the job ends, if it is not the archive's fault.
     stopped: Option<Error>,
 }
@@ -46,7 +42,7 @@ struct Open {
 }
 
 enum State {
-    /// Not made yet; whether it keeps the attributes that it has if it is there.
+    /// Not made yet; whether it is only on the way to what is selected.
     Wanted(Box<Entry>, bool),
     Made(Arc<Directory>),
 }
@@ -68,8 +64,6 @@ impl<'p> Planner<'p> {
             selection,
             selected_at: None,
             open: Vec::new(),
-            live: Arc::default(),
-            live_max: live_directories_max(),
             stopped: None,
         }
     }
@@ -112,8 +106,7 @@ impl<'p> Planner<'p> {
             };
             let Some(open) = self.open.get_mut(level) else { break };
             let State::Wanted(entry, is_on_the_way) = &open.state else { continue };
-            let keeps = *is_on_the_way && self.extractor.is_there(&open.path);
-            let made = self.extractor.make_directory(&open.path, entry, keeps, parent, &self.live);
+            let made = self.extractor.make_directory(&open.path, entry, *is_on_the_way, parent);
             match made {
                 Ok(Some(directory)) => open.state = State::Made(directory),
                 Ok(None) => return Ok(None),
@@ -194,10 +187,6 @@ impl Visitor for Planner<'_> {
         let verdict = verdict(self, path, true);
         if verdict == Verdict::Passed {
             return Ok(Descend::Skip);
-        }
-        if self.live.load(Ordering::Relaxed) > self.live_max {
-            let flushed = self.flush();
-            self.stop_with(flushed)?;
         }
         let entry = match row.to_entry() {
             Ok(entry) => entry,

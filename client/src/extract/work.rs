@@ -1,9 +1,7 @@
 //! What the threads of an extraction do: read contents, prove them, write entries.
 
-use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use diptych_format::map::Slice;
 use diptych_format::{
@@ -46,8 +44,6 @@ pub struct Extractor<'x> {
     entries: AtomicU64,
     bytes: AtomicU64,
     owners: Owners,
-    /// The target, if what is there may be overwritten.
-    overwritten: Option<PathBuf>,
 }
 
 /// Whether there is no use in going on: what fails for one file fails for all.
@@ -65,28 +61,16 @@ pub(super) fn other_digest() -> FormatError {
 }
 
 impl<'x> Extractor<'x> {
-    /// Writes below `target`; `overwritten` is its path if what is there may be overwritten.
-    pub fn new(
-        target: &'x Target,
-        overwritten: Option<PathBuf>,
-        losses: &'x Losses<'x>,
-        readers: Readers,
-    ) -> Self {
+    /// Writes below `target`.
+    pub fn new(target: &'x Target, losses: &'x Losses<'x>, readers: Readers) -> Self {
         let (entries, bytes) = (AtomicU64::new(0), AtomicU64::new(0));
         let owners = Owners::default();
-        Self { target, losses, readers, groups: Groups::default(), entries, bytes, owners, overwritten }
+        Self { target, losses, readers, groups: Groups::default(), entries, bytes, owners }
     }
 
     /// Entries and bytes of contents that were restored.
     pub fn counts(&self) -> (u64, u64) {
         (self.entries.load(Ordering::Relaxed), self.bytes.load(Ordering::Relaxed))
-    }
-
-    /// Whether a directory is there already, in a target that may hold something.
-    pub fn is_there(&self, path: &[u8]) -> bool {
-        let Some(target) = &self.overwritten else { return false };
-        let path = target.join(std::ffi::OsStr::from_bytes(path));
-        std::fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_dir())
     }
 
     /// Does a task.
@@ -119,14 +103,14 @@ impl<'x> Extractor<'x> {
             .loss(path, format!("restored as it was archived, which is not whole: {}", words.join(", ")));
     }
 
-    /// Makes a directory; nothing if it could not be, which is told.
+    /// Makes a directory; nothing if it could not be, which is told. One that was there and is only on the way to what
+    /// is selected keeps its attributes.
     pub fn make_directory(
         &self,
         path: &[u8],
         entry: &Entry,
-        keeps_attributes: bool,
+        is_on_the_way: bool,
         parent: Option<Arc<Directory>>,
-        live: &Arc<AtomicUsize>,
     ) -> Result<Option<Arc<Directory>>> {
         let made = match &parent {
             None => self.target.root(),
@@ -134,11 +118,12 @@ impl<'x> Extractor<'x> {
         };
         match made {
             Ok(out) => {
+                let keeps_attributes = is_on_the_way && out.was_there();
                 let entry = (!keeps_attributes).then(|| entry.clone());
                 if let Some(entry) = entry.as_ref().filter(|entry| entry.attributes.flags != 0) {
                     out.prepare(entry);
                 }
-                Ok(Some(Directory::new(path, entry, out, parent, live)))
+                Ok(Some(Directory::new(path, entry, out, parent)))
             }
             Err(error) if is_fatal(&error) => Err(error).in_place(names::show(path)),
             Err(error) => {
@@ -154,12 +139,14 @@ impl<'x> Extractor<'x> {
     /// Lets go of a directory; the last to do so finishes it.
     pub fn release(&self, directory: Arc<Directory>) {
         directory.release(|path, entry, out: OutDirectory| {
-            let Some(entry) = entry else { return };
-            match out.finish(&entry) {
+            let finished = entry.as_ref().map_or_else(|| out.leave(), |entry| out.finish(entry));
+            match finished {
                 Ok(problems) => self.report(path, problems),
                 Err(error) => self.losses.loss(path, error.to_string()),
             }
-            self.done(path, Kind::Directory, 0);
+            if entry.is_some() {
+                self.done(path, Kind::Directory, 0);
+            }
         });
     }
 

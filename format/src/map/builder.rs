@@ -2,9 +2,9 @@
 //!
 //! Spec: archive.md section 10.3.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
-use super::{SegmentCut, SegmentRef, Slice, encode_leaf, encode_node, segment_id};
+use super::{SegmentCut, SegmentRef, Slice, encode_leaf_of, encode_node, segment_id};
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 
@@ -18,14 +18,22 @@ pub struct BuiltSegment {
 }
 
 /// Makes the segments of a whole map from its slices, which it joins and cuts by the rules.
-#[derive(Default)]
 pub struct MapBuilder {
     pending: Option<Slice>,
     leaf: Vec<Slice>,
+    /// Lengths of the open leaf's chunks, as far as they are known.
+    chunk_lengths: HashMap<Digest, u64>,
     leaf_cut: SegmentCut,
     levels: Vec<Level>,
     built: Vec<BuiltSegment>,
     known: HashSet<Digest>,
+    id: Box<dyn Fn(&[u8]) -> Digest + Send>,
+}
+
+impl Default for MapBuilder {
+    fn default() -> Self {
+        Self::with_ids(segment_id)
+    }
 }
 
 /// The open segment of a level above 0.
@@ -37,6 +45,28 @@ struct Level {
 }
 
 impl MapBuilder {
+    /// A builder of segments whose ids `id` gives: under a key they are others.
+    pub fn with_ids(id: impl Fn(&[u8]) -> Digest + Send + 'static) -> Self {
+        Self {
+            pending: None,
+            leaf: Vec::new(),
+            chunk_lengths: HashMap::new(),
+            leaf_cut: SegmentCut::default(),
+            levels: Vec::new(),
+            built: Vec::new(),
+            known: HashSet::new(),
+            id: Box::new(id),
+        }
+    }
+
+    /// Takes the next slice of the stream with the length of its chunk, which the segment then tells. Spec: R-5-10.
+    pub fn push_of(&mut self, slice: Slice, chunk_length: u64) -> Result<()> {
+        self.push(slice)?;
+        // Only now: the slice before it may have ended a leaf.
+        self.chunk_lengths.insert(slice.chunk, chunk_length);
+        Ok(())
+    }
+
     /// Takes the next slice of the stream.
     pub fn push(&mut self, slice: Slice) -> Result<()> {
         if slice.length == 0 {
@@ -88,10 +118,12 @@ impl MapBuilder {
     }
 
     fn close_leaf(&mut self) -> Result<()> {
-        let bytes = encode_leaf(&self.leaf)?;
+        let chunk_length = |chunk: &Digest| self.chunk_lengths.get(chunk).copied().unwrap_or_default();
+        let bytes = encode_leaf_of(&self.leaf, chunk_length)?;
         let length = self.leaf.iter().map(|slice| u64::from(slice.length)).sum();
         let slices = self.leaf.len() as u64;
         self.leaf.clear();
+        self.chunk_lengths.clear();
         self.keep(0, bytes, length, slices)
     }
 
@@ -106,7 +138,7 @@ impl MapBuilder {
 
     /// Keeps a segment and names it one level up.
     fn keep(&mut self, index: usize, bytes: Vec<u8>, length: u64, slices: u64) -> Result<()> {
-        let id = segment_id(&bytes);
+        let id = (self.id)(&bytes);
         if self.known.insert(id) {
             self.built.push(BuiltSegment { id, bytes });
         }

@@ -16,8 +16,8 @@ use crate::digest::{CONTEXT_SEGMENT, Digest};
 use crate::error::{Error, Result, Stream};
 use crate::limits;
 use crate::section::{
-    Digests, Ints, SEGMENT_CHUNK_ID, SEGMENT_CHUNKS, SEGMENT_SLICES, SLICE_CHUNK, SLICE_LENGTH, SLICE_LEVEL,
-    SLICE_SLICES, SLICE_START, Section, SectionBuilder,
+    Digests, Ints, SEGMENT_CHUNK_ID, SEGMENT_CHUNK_LENGTH, SEGMENT_CHUNKS, SEGMENT_SLICES, SLICE_CHUNK,
+    SLICE_LENGTH, SLICE_LEVEL, SLICE_SLICES, SLICE_START, Section, SectionBuilder,
 };
 
 /// A range of one chunk.
@@ -82,7 +82,20 @@ impl SegmentCut {
 
 /// The bytes of a segment of slices. They must have been joined and cut by the rules before.
 pub fn encode_leaf(slices: &[Slice]) -> Result<Vec<u8>> {
-    encode(0, slices.iter().map(|s| (s.chunk, u64::from(s.start), u64::from(s.length), 0)), slices.len())
+    encode_leaf_of(slices, |_| 0)
+}
+
+/// The same with the length of each chunk, 0 where it is not known.
+pub fn encode_leaf_of(slices: &[Slice], chunk_length: impl Fn(&Digest) -> u64) -> Result<Vec<u8>> {
+    let rows = slices.iter().map(|s| (s.chunk, u64::from(s.start), u64::from(s.length), 0));
+    encode(0, rows, slices.len(), chunk_length)
+}
+
+/// Where the chunk ids lie in a segment's bytes, and how many there are: what a sealed segment has in clear.
+pub fn place_of_ids(segment: &[u8]) -> Result<(std::ops::Range<usize>, usize)> {
+    let section = Section::parse(segment, SEGMENT_CHUNKS)?;
+    // The column is there whenever there are rows, and has one id for each.
+    Ok((section.place(SEGMENT_CHUNK_ID), section.digests(SEGMENT_CHUNK_ID, section.rows())?.len()))
 }
 
 /// The bytes of a segment of segments; `level` is above 0.
@@ -90,10 +103,15 @@ pub fn encode_node(level: u64, below: &[SegmentRef]) -> Result<Vec<u8>> {
     if level > limits::SEGMENT_LEVEL_MAX {
         return Err(Error::limit("level of segments", level, limits::SEGMENT_LEVEL_MAX));
     }
-    encode(level, below.iter().map(|s| (s.id, 0, s.length, s.slices)), below.len())
+    encode(level, below.iter().map(|s| (s.id, 0, s.length, s.slices)), below.len(), |_| 0)
 }
 
-fn encode(level: u64, rows: impl Iterator<Item = (Digest, u64, u64, u64)>, count: usize) -> Result<Vec<u8>> {
+fn encode(
+    level: u64,
+    rows: impl Iterator<Item = (Digest, u64, u64, u64)>,
+    count: usize,
+    chunk_length: impl Fn(&Digest) -> u64,
+) -> Result<Vec<u8>> {
     if count > limits::SEGMENT_ROWS_MAX {
         return Err(Error::limit("slices of a segment", count as u64, limits::SEGMENT_ROWS_MAX as u64));
     }
@@ -111,8 +129,12 @@ fn encode(level: u64, rows: impl Iterator<Item = (Digest, u64, u64, u64)>, count
         lengths.push(length);
         slices.push(below);
     }
+    let chunk_lengths: Vec<u64> = ids.iter().map(chunk_length).collect();
     let mut out = Vec::new();
-    SectionBuilder::new(SEGMENT_CHUNKS, ids.len()).digests(SEGMENT_CHUNK_ID, &ids).finish(&mut out)?;
+    SectionBuilder::new(SEGMENT_CHUNKS, ids.len())
+        .digests(SEGMENT_CHUNK_ID, &ids)
+        .ints(SEGMENT_CHUNK_LENGTH, &chunk_lengths)
+        .finish(&mut out)?;
     SectionBuilder::new(SEGMENT_SLICES, count)
         .ints(SLICE_CHUNK, chunks)
         .ints(SLICE_START, starts)
@@ -127,6 +149,7 @@ fn encode(level: u64, rows: impl Iterator<Item = (Digest, u64, u64, u64)>, count
 #[derive(Clone, Copy, Debug)]
 pub struct Segment<'a> {
     ids: Digests<'a>,
+    chunk_lengths: Ints<'a>,
     chunks: Ints<'a>,
     starts: Ints<'a>,
     lengths: Ints<'a>,
@@ -163,6 +186,7 @@ impl<'a> Segment<'a> {
         }
         let mut segment = Self {
             ids: chunks.digests(SEGMENT_CHUNK_ID, chunks.rows())?,
+            chunk_lengths: chunks.ints(SEGMENT_CHUNK_LENGTH, chunks.rows())?,
             chunks: rows.ints(SLICE_CHUNK, rows.rows())?,
             starts: rows.ints(SLICE_START, rows.rows())?,
             lengths: rows.ints(SLICE_LENGTH, rows.rows())?,
@@ -211,6 +235,12 @@ impl<'a> Segment<'a> {
                 if start.saturating_add(length) > limits::METADATA_CHUNK_MAX as u64 {
                     return Err(Error::corrupt("a slice reaches beyond the end of any chunk"));
                 }
+                let told = self.chunk_length(self.position(row));
+                if told.is_some_and(|told| start + length > told) {
+                    return Err(Error::corrupt(
+                        "a slice reaches beyond the length that its chunk is said to have",
+                    ));
+                }
                 let before = row.checked_sub(1).map(|row| self.slice(row));
                 if before.is_some_and(|before| before.join(self.slice(row)).is_some()) {
                     return Err(Error::corrupt("neighbouring slices of one chunk are not joined"));
@@ -256,6 +286,17 @@ impl<'a> Segment<'a> {
         (0..self.ids.len()).map(|index| self.ids.get(index))
     }
 
+    /// The length of the chunk whose id stands at `position` in [`Self::ids`], where the segment tells it.
+    /// Spec: R-5-10.
+    pub fn chunk_length(&self, position: usize) -> Option<u64> {
+        Some(self.chunk_lengths.get(position)).filter(|length| *length != 0)
+    }
+
+    /// The length of the chunk of row `row`, where the segment tells it.
+    pub fn chunk_length_of(&self, row: usize) -> Option<u64> {
+        self.chunk_length(self.position(row))
+    }
+
     /// Row `row` of a segment of level 0.
     pub fn slice(&self, row: usize) -> Slice {
         // `validate_rows` has bounded both.
@@ -269,7 +310,12 @@ impl<'a> Segment<'a> {
     }
 
     fn chunk(&self, row: usize) -> Digest {
-        self.ids.get(usize::try_from(self.chunks.get(row)).unwrap_or(usize::MAX))
+        self.ids.get(self.position(row))
+    }
+
+    /// Where the id of a row's chunk stands among the ids.
+    pub fn position(&self, row: usize) -> usize {
+        usize::try_from(self.chunks.get(row)).unwrap_or(usize::MAX)
     }
 }
 
@@ -340,6 +386,39 @@ mod tests {
             map([slice(1, 0, 5), slice(1, 5, 7), slice(1, 13, 1), slice(2, 14, 1)].into_iter());
         let joined = [slice(1, 0, 12), slice(1, 13, 1), slice(2, 14, 1)];
         assert_eq!(flatten(root, &segments, None), joined);
+    }
+
+    /// Spec: R-5-10
+    #[test]
+    fn a_segment_may_tell_how_long_its_chunks_are() {
+        let mut builder = MapBuilder::default();
+        for (slice, length) in [(slice(1, 0, 5), 9), (slice(2, 3, 70_000), 70_003), (slice(1, 7, 2), 9)] {
+            builder.push_of(slice, length).unwrap();
+        }
+        builder.push(slice(3, 0, 1)).unwrap();
+        let (_, built) = builder.finish().unwrap();
+        let segment = Segment::parse(&built[0].bytes).unwrap();
+        let lengths: Vec<_> = (0..segment.ids().len()).map(|n| segment.chunk_length(n)).collect();
+        assert_eq!(lengths, [Some(9), Some(70_003), None]);
+        assert_eq!((0..4).map(|row| segment.position(row)).collect::<Vec<_>>(), [0, 1, 0, 2]);
+        let short = encode_leaf_of(&[slice(1, 2, 5)], |_| 6).unwrap();
+        assert_eq!(Segment::parse(&short).unwrap_err().class, Class::Corrupt);
+        let plain = encode_leaf(&[slice(1, 2, 5)]).unwrap();
+        assert_eq!(Segment::parse(&plain).unwrap().chunk_length(0), None);
+    }
+
+    #[test]
+    fn ids_of_segments_are_found_in_their_bytes_and_may_be_keyed() {
+        let (place, count) = place_of_ids(&encode_leaf(&[]).unwrap()).unwrap();
+        assert_eq!((place.len(), count), (0, 0));
+        let bytes = encode_leaf_of(&[slice(1, 0, 5), slice(2, 0, 5), slice(1, 9, 1)], |_| 50).unwrap();
+        let (place, count) = place_of_ids(&bytes).unwrap();
+        assert_eq!(bytes[place], [slice(1, 0, 1).chunk.0, slice(2, 0, 1).chunk.0].concat());
+        assert_eq!(count, 2);
+        let mut builder = MapBuilder::with_ids(|bytes| Digest::keyed(&[7; 32], bytes));
+        builder.push(slice(1, 0, 5)).unwrap();
+        let (root, built) = builder.finish().unwrap();
+        assert_eq!(root.id, Digest::keyed(&[7; 32], &built[0].bytes));
     }
 
     #[test]

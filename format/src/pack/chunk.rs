@@ -1,8 +1,8 @@
 //! What is stored of one chunk: its kinds, the header before it, the inner header before its data.
 //!
-//! Spec: archive.md section 11.
+//! Spec: archive.md section 11; reports and seals are of repository.md section 5.
 
-use crate::digest::{CONTEXT_MANIFEST, CONTEXT_METADATA_CHUNK, CONTEXT_SEGMENT, Digest};
+use crate::digest::{CONTEXT_MANIFEST, CONTEXT_METADATA_CHUNK, CONTEXT_REPORT_ID, CONTEXT_SEGMENT, Digest};
 use crate::error::{Error, Result};
 use crate::{limits, manifest};
 
@@ -25,15 +25,18 @@ pub enum ChunkKind {
     Segment,
     /// A whole manifest.
     Manifest,
+    /// What a run has to say of its losses: of repositories alone.
+    Report,
 }
 
 impl ChunkKind {
     /// All kinds with their numbers and words, as the specification lists them.
-    pub const ALL: [(ChunkKind, u8, &'static str); 4] = [
+    pub const ALL: [(ChunkKind, u8, &'static str); 5] = [
         (ChunkKind::Payload, 1, "payload"),
         (ChunkKind::Metadata, 2, "metadata"),
         (ChunkKind::Segment, 3, "segment"),
         (ChunkKind::Manifest, 4, "manifest"),
+        (ChunkKind::Report, 5, "report"),
     ];
 
     /// The number on disk.
@@ -43,6 +46,7 @@ impl ChunkKind {
             ChunkKind::Metadata => 2,
             ChunkKind::Segment => 3,
             ChunkKind::Manifest => 4,
+            ChunkKind::Report => 5,
         }
     }
 
@@ -61,26 +65,72 @@ impl ChunkKind {
             ChunkKind::Metadata => "metadata",
             ChunkKind::Segment => "segment",
             ChunkKind::Manifest => "manifest",
+            ChunkKind::Report => "report",
         }
     }
 
-    /// The most bytes that a chunk of this kind may have. Spec: A-11-1.
+    /// The most bytes that a chunk of this kind may have. Spec: A-11-1, R-5-1.
     pub fn raw_length_max(self) -> usize {
         match self {
             ChunkKind::Payload => limits::PAYLOAD_CHUNK_MAX,
-            ChunkKind::Metadata | ChunkKind::Segment => limits::METADATA_CHUNK_MAX,
+            ChunkKind::Metadata | ChunkKind::Segment | ChunkKind::Report => limits::METADATA_CHUNK_MAX,
             ChunkKind::Manifest => manifest::LENGTH_MAX,
         }
     }
 }
 
-/// Id of the chunk of `kind` whose bytes are `raw`. Spec: section 11.
+/// What protects a stored chunk from readers without the key.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Seal {
+    /// Nothing.
+    #[default]
+    None,
+    /// All that follows the header is sealed.
+    Sealed,
+    /// The chunk ids of a segment stand in clear, so that what is in use can be told without the key.
+    Segment,
+}
+
+impl Seal {
+    /// All seals with their numbers and words, as the specification lists them.
+    pub const ALL: [(Seal, u8, &'static str); 3] =
+        [(Seal::None, 0, "none"), (Seal::Sealed, 1, "sealed"), (Seal::Segment, 2, "segment")];
+
+    /// The number on disk.
+    pub fn number(self) -> u8 {
+        match self {
+            Seal::None => 0,
+            Seal::Sealed => 1,
+            Seal::Segment => 2,
+        }
+    }
+
+    /// The seal that a number names, where a chunk of `kind` may have it. Spec: A-11-4.
+    pub fn from_number(number: u64, kind: ChunkKind) -> Result<Self> {
+        let found = Self::ALL.iter().find(|(_, n, _)| u64::from(*n) == number);
+        let Some((seal, ..)) = found else {
+            return Err(Error::unsupported(format!("seal {number} of a chunk is not known")));
+        };
+        if *seal != Seal::None && *seal != Seal::of(kind) {
+            return Err(Error::corrupt(format!("seal {number} is not one of {} chunks", kind.word())));
+        }
+        Ok(*seal)
+    }
+
+    /// What chunks of `kind` have where they are sealed. Spec: R-5-3, R-5-4.
+    pub fn of(kind: ChunkKind) -> Self {
+        if kind == ChunkKind::Segment { Seal::Segment } else { Seal::Sealed }
+    }
+}
+
+/// Id of the chunk of `kind` whose bytes are `raw`, where there is no key. Spec: section 11.
 pub fn chunk_id(kind: ChunkKind, raw: &[u8]) -> Digest {
     match kind {
         ChunkKind::Payload => Digest::of(raw),
         ChunkKind::Metadata => Digest::in_context(CONTEXT_METADATA_CHUNK, raw),
         ChunkKind::Segment => Digest::in_context(CONTEXT_SEGMENT, raw),
         ChunkKind::Manifest => Digest::in_context(CONTEXT_MANIFEST, raw),
+        ChunkKind::Report => Digest::in_context(CONTEXT_REPORT_ID, raw),
     }
 }
 
@@ -93,6 +143,8 @@ pub struct ChunkHeader {
     pub stored_length: u32,
     /// What the chunk is a piece of.
     pub kind: ChunkKind,
+    /// What protects it.
+    pub seal: Seal,
 }
 
 impl ChunkHeader {
@@ -102,6 +154,7 @@ impl ChunkHeader {
         header[..32].copy_from_slice(&self.id.0);
         header[32..36].copy_from_slice(&self.stored_length.to_le_bytes());
         header[36] = self.kind.number();
+        header[37] = self.seal.number();
         header
     }
 
@@ -115,15 +168,13 @@ impl ChunkHeader {
             return Err(Error::truncated("the pack ends inside a chunk's header"));
         };
         let kind = ChunkKind::from_number(u64::from(kind))?;
-        if seal != 0 {
-            return Err(Error::unsupported(format!("seal {seal} of a chunk is not known")));
-        }
+        let seal = Seal::from_number(u64::from(seal), kind)?;
         if [r0, r1] != [0; 2] {
             return Err(Error::corrupt("reserved bytes of a chunk's header are not zero"));
         }
         let stored_length = u32::from_le_bytes([l0, l1, l2, l3]);
-        validate_stored_length(kind, u64::from(stored_length))?;
-        Ok(Self { id: Digest(id.try_into().unwrap_or_default()), stored_length, kind })
+        validate_stored_length(kind, seal, u64::from(stored_length))?;
+        Ok(Self { id: Digest(id.try_into().unwrap_or_default()), stored_length, kind, seal })
     }
 
     /// Length of header and what follows it.
@@ -132,9 +183,11 @@ impl ChunkHeader {
     }
 }
 
-/// A stored chunk has an inner header, and data that never takes more than the raw bytes may.
-pub(super) fn validate_stored_length(kind: ChunkKind, length: u64) -> Result<()> {
-    let most = (INNER_HEADER_LENGTH + kind.raw_length_max()) as u64;
+/// A stored chunk has an inner header, and data that never takes more than the raw bytes may, unless it is sealed.
+/// Spec: R-5-9.
+pub(crate) fn validate_stored_length(kind: ChunkKind, seal: Seal, length: u64) -> Result<()> {
+    let sealed = if seal == Seal::None { 0 } else { limits::SEALED_MAX };
+    let most = (INNER_HEADER_LENGTH + kind.raw_length_max()) as u64 + sealed;
     if length > most {
         return Err(Error::limit("stored length of a chunk", length, most));
     }
@@ -185,6 +238,15 @@ impl InnerHeader {
     /// Splits what is stored of a chunk of `kind` into inner header and data, with all that can be known before
     /// decoding checked. Spec: A-11-1 to A-11-4.
     pub fn split(kind: ChunkKind, stored: &[u8]) -> Result<(Self, &[u8])> {
+        let (inner, data) = Self::split_padded(kind, stored)?;
+        if inner.codec == Codec::Raw && data.len() as u64 != u64::from(inner.raw_length) {
+            return Err(Error::corrupt("a raw chunk's data has another length than its inner header says"));
+        }
+        Ok((inner, data))
+    }
+
+    /// The same where padding may follow the data.
+    pub fn split_padded(kind: ChunkKind, stored: &[u8]) -> Result<(Self, &[u8])> {
         let Some((&[codec, r0, r1, r2, l0, l1, l2, l3], data)) = stored.split_first_chunk() else {
             return Err(Error::truncated("a stored chunk ends inside its inner header"));
         };
@@ -199,9 +261,6 @@ impl InnerHeader {
         if u64::from(raw_length) > most {
             return Err(Error::limit("raw length of a chunk", u64::from(raw_length), most));
         }
-        if *codec == Codec::Raw && data.len() as u64 != u64::from(raw_length) {
-            return Err(Error::corrupt("a raw chunk's data has another length than its inner header says"));
-        }
         Ok((Self { codec: *codec, raw_length }, data))
     }
 }
@@ -213,7 +272,12 @@ mod tests {
 
     #[test]
     fn chunk_headers_come_back_and_are_checked() {
-        let header = ChunkHeader { id: Digest::of(b"x"), stored_length: 77, kind: ChunkKind::Segment };
+        let header = ChunkHeader {
+            id: Digest::of(b"x"),
+            stored_length: 77,
+            kind: ChunkKind::Segment,
+            seal: Seal::None,
+        };
         let bytes = header.encode();
         assert_eq!(ChunkHeader::decode(&bytes).unwrap(), header);
         let class = |at: usize, value: u8| {
@@ -223,10 +287,34 @@ mod tests {
         };
         assert_eq!(class(35, 0xff), Class::Limit);
         assert_eq!(class(32, 7), Class::Corrupt);
-        assert_eq!(class(36, 5), Class::Unsupported);
-        assert_eq!(class(37, 1), Class::Unsupported);
+        assert_eq!(class(36, 6), Class::Unsupported);
+        assert_eq!(class(37, 3), Class::Unsupported);
+        assert_eq!(class(37, 1), Class::Corrupt);
         assert_eq!(class(39, 1), Class::Corrupt);
         assert_eq!(ChunkHeader::decode(&bytes[..39]).unwrap_err().class, Class::Truncated);
+    }
+
+    /// Spec: R-5-9
+    #[test]
+    fn a_sealed_chunk_may_be_longer_and_has_the_seal_of_its_kind() {
+        for (kind, ..) in ChunkKind::ALL {
+            for (seal, number, _) in Seal::ALL {
+                let most = 8 + kind.raw_length_max() + if seal == Seal::None { 0 } else { 8 << 20 };
+                let header = |more: usize| {
+                    let stored_length = (most + more) as u32;
+                    ChunkHeader { id: Digest::NONE, stored_length, kind, seal }.encode()
+                };
+                assert_eq!(header(0)[37], number);
+                let is_of_kind = (number == 2) == (kind == ChunkKind::Segment) || number == 0;
+                match ChunkHeader::decode(&header(0)) {
+                    Ok(found) => assert_eq!((found.seal, is_of_kind), (seal, true)),
+                    Err(error) => assert_eq!((error.class, is_of_kind), (Class::Corrupt, false)),
+                }
+                if is_of_kind {
+                    assert_eq!(ChunkHeader::decode(&header(1)).unwrap_err().class, Class::Limit);
+                }
+            }
+        }
     }
 
     #[test]

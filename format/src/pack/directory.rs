@@ -2,13 +2,14 @@
 //!
 //! Spec: archive.md section 11.
 
-use super::chunk::{ChunkHeader, ChunkKind, validate_stored_length};
+use super::chunk::{ChunkHeader, ChunkKind, Seal, validate_stored_length};
 use super::{CHUNK_HEADER_LENGTH, HEADER_LENGTH, PackHolds};
 use crate::digest::{CONTEXT_PACK_DIRECTORY, Digest};
 use crate::error::{Error, Result, Stream};
 use crate::limits;
 use crate::section::{
-    Digests, Ints, PACK_CHUNK_ID, PACK_DIRECTORY, PACK_KIND, PACK_STORED_LENGTH, Section, SectionBuilder,
+    Digests, Ints, PACK_CHUNK_ID, PACK_DIRECTORY, PACK_KIND, PACK_SEAL, PACK_STORED_LENGTH, Section,
+    SectionBuilder,
 };
 
 /// The bytes of the directory of a pack with these chunks, in stored order.
@@ -17,11 +18,13 @@ pub fn encode_directory(chunks: &[ChunkHeader]) -> Result<Vec<u8>> {
     let ids: Vec<Digest> = chunks.iter().map(|chunk| chunk.id).collect();
     let kinds: Vec<u64> = chunks.iter().map(|chunk| u64::from(chunk.kind.number())).collect();
     let lengths: Vec<u64> = chunks.iter().map(|chunk| u64::from(chunk.stored_length)).collect();
+    let seals: Vec<u64> = chunks.iter().map(|chunk| u64::from(chunk.seal.number())).collect();
     let mut out = Vec::new();
     SectionBuilder::new(PACK_DIRECTORY, chunks.len())
         .digests(PACK_CHUNK_ID, &ids)
         .ints(PACK_KIND, &kinds)
         .ints(PACK_STORED_LENGTH, &lengths)
+        .ints(PACK_SEAL, &seals)
         .finish(&mut out)?;
     Ok(out)
 }
@@ -44,6 +47,7 @@ pub struct PackDirectory<'a> {
     ids: Digests<'a>,
     kinds: Ints<'a>,
     lengths: Ints<'a>,
+    seals: Ints<'a>,
 }
 
 impl<'a> PackDirectory<'a> {
@@ -63,12 +67,13 @@ impl<'a> PackDirectory<'a> {
             ids: section.digests(PACK_CHUNK_ID, rows)?,
             kinds: section.ints(PACK_KIND, rows)?,
             lengths: section.ints(PACK_STORED_LENGTH, rows)?,
+            seals: section.ints(PACK_SEAL, rows)?,
         };
         let mut end = HEADER_LENGTH as u64;
         for row in 0..rows {
             let kind = ChunkKind::from_number(directory.kinds.get(row))?;
             let length = directory.lengths.get(row);
-            validate_stored_length(kind, length)?;
+            validate_stored_length(kind, Seal::from_number(directory.seals.get(row), kind)?, length)?;
             if !holds.admits(kind) {
                 return Err(Error::corrupt(format!(
                     "a pack holds a {} chunk, which its header rules out",
@@ -95,10 +100,12 @@ impl<'a> PackDirectory<'a> {
     pub fn chunks(&self) -> impl Iterator<Item = (u64, ChunkHeader)> + '_ {
         let mut next = HEADER_LENGTH as u64;
         (0..self.rows()).map_while(move |row| {
+            let kind = ChunkKind::from_number(self.kinds.get(row)).ok()?;
             let header = ChunkHeader {
                 id: self.ids.get(row),
                 stored_length: u32::try_from(self.lengths.get(row)).ok()?,
-                kind: ChunkKind::from_number(self.kinds.get(row)).ok()?,
+                kind,
+                seal: Seal::from_number(self.seals.get(row), kind).ok()?,
             };
             let offset = next;
             next += header.whole_length();
@@ -119,6 +126,7 @@ mod tests {
                 id: Digest::of(&n.to_le_bytes()),
                 stored_length: 9 + n,
                 kind: ChunkKind::Payload,
+                seal: if n % 2 == 0 { Seal::None } else { Seal::Sealed },
             })
             .collect();
         let end = 16 + chunks.iter().map(ChunkHeader::whole_length).sum::<u64>();

@@ -7,8 +7,9 @@
 mod chunk;
 mod directory;
 
+pub(crate) use chunk::validate_stored_length;
 pub use chunk::{
-    CHUNK_FIELDS, CHUNK_HEADER_LENGTH, ChunkHeader, ChunkKind, Codec, INNER_HEADER_LENGTH, InnerHeader,
+    CHUNK_FIELDS, CHUNK_HEADER_LENGTH, ChunkHeader, ChunkKind, Codec, INNER_HEADER_LENGTH, InnerHeader, Seal,
     chunk_id,
 };
 pub use directory::{PackDirectory, directory_digest, encode_directory};
@@ -46,7 +47,7 @@ pub const TRAILER_FIELDS: &[(u64, u64, &str)] = &[
 pub enum PackHolds {
     /// Those of payload streams.
     Payload,
-    /// Those of metadata streams, segments and manifests.
+    /// All but those of payload streams.
     Metadata,
     /// All.
     Both,

@@ -6,9 +6,9 @@ use crate::digest::Digest;
 use crate::entry::validate_name;
 use crate::error::{Error, Result};
 use crate::limits;
-use crate::section::{self, Digests, Ends, Ints, SectionBuilder};
+use crate::section::{self, Digests, Divided, Ints, SectionBuilder};
 
-use super::{Below, Reference, body_digest, join_parts, parse_parts};
+use super::{Below, Reference, References, add_references, body_digest, parse_parts};
 
 /// A piece: its first name and where it stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,24 +21,21 @@ pub struct IndexRow {
 
 /// Appends an index table that starts at `position`, and says how its referrer sees it.
 pub fn encode_index_table(rows: &[IndexRow], level: u64, position: u64, out: &mut Vec<u8>) -> Result<Below> {
-    let (name_ends, names) = join_parts(rows.iter().map(|row| &row.first_name[..]));
+    let names = rows.iter().map(|row| &row.first_name[..]);
     let digests: Vec<Digest> = rows.iter().map(|row| row.below.digest).collect();
     let start = out.len();
     let body_length = SectionBuilder::new(section::INDEX_BODY, rows.len())
-        .ints(section::INDEX_NAME_END, &name_ends)
-        .bytes(section::INDEX_NAMES, &names)
+        .divided(section::INDEX_NAME_END, section::INDEX_NAMES, names)
         .digests(section::INDEX_DIGEST, &digests)
         .ints(section::INDEX_LEVEL, &[level])
         .finish(out)?;
-    let column = |value: fn(&Below, u64) -> u64| -> Vec<u64> {
-        rows.iter().map(|row| value(&row.below, position)).collect()
-    };
-    let tail_length = SectionBuilder::new(section::INDEX_TAIL, rows.len())
-        .ints(section::INDEX_PAYLOAD_LENGTH, &column(|below, _| below.payload_length))
-        .ints(section::INDEX_DISTANCE, &column(|below, position| below.seen_from(position).distance))
-        .ints(section::INDEX_LENGTH, &column(|below, _| below.length))
-        .ints(section::INDEX_ENTRIES, &column(|below, _| below.entries))
-        .finish(out)?;
+    let column =
+        |value: fn(&Below) -> u64| -> Vec<u64> { rows.iter().map(|row| value(&row.below)).collect() };
+    let references: Vec<Reference> = rows.iter().map(|row| row.below.seen_from(position)).collect();
+    let mut tail = SectionBuilder::new(section::INDEX_TAIL, rows.len());
+    tail.ints(section::INDEX_PAYLOAD_LENGTH, &column(|below| below.payload_length));
+    add_references(&mut tail, section::INDEX_DISTANCE, section::INDEX_LENGTH, &references);
+    let tail_length = tail.ints(section::INDEX_ENTRIES, &column(|below| below.entries)).finish(out)?;
     let bytes = out.get(start..).unwrap_or(&[]);
     let table = IndexTable::parse(bytes)?;
     Ok(Below {
@@ -55,13 +52,11 @@ pub fn encode_index_table(rows: &[IndexRow], level: u64, position: u64, out: &mu
 pub struct IndexTable<'a> {
     body_bytes: &'a [u8],
     rows: usize,
-    name_end: Ends<'a>,
-    names: &'a [u8],
+    names: Divided<'a>,
     digest: Digests<'a>,
     level: u64,
     payload_length: Ints<'a>,
-    distance: Ints<'a>,
-    length: Ints<'a>,
+    references: References<'a>,
     entries: Ints<'a>,
 }
 
@@ -79,22 +74,16 @@ impl<'a> IndexTable<'a> {
     }
 
     fn read(bytes: &'a [u8], is_checked: bool) -> Result<Self> {
-        let (mut body, mut tail) = parse_parts(bytes, section::INDEX_BODY, section::INDEX_TAIL)?;
-        if is_checked {
-            (body, tail) = (body.checked(), tail.checked());
-        }
+        let (body, tail) = parse_parts(bytes, section::INDEX_BODY, section::INDEX_TAIL, is_checked)?;
         let rows = body.rows();
-        let names = body.bytes(section::INDEX_NAMES)?;
         Ok(Self {
             body_bytes: body.as_bytes(),
             rows,
-            name_end: body.ends(section::INDEX_NAME_END, rows, names.len())?,
-            names,
+            names: body.divided(section::INDEX_NAME_END, section::INDEX_NAMES, rows)?,
             digest: body.digests(section::INDEX_DIGEST, rows)?,
             level: body.ints(section::INDEX_LEVEL, 1)?.get(0),
             payload_length: tail.ints(section::INDEX_PAYLOAD_LENGTH, rows)?,
-            distance: tail.ints(section::INDEX_DISTANCE, rows)?,
-            length: tail.ints(section::INDEX_LENGTH, rows)?,
+            references: References::read(&tail, section::INDEX_DISTANCE, section::INDEX_LENGTH, rows)?,
             entries: tail.ints(section::INDEX_ENTRIES, rows)?,
         })
     }
@@ -141,7 +130,7 @@ impl<'a> IndexTable<'a> {
 
     /// First name of piece `row`.
     pub fn first_name(&self, row: usize) -> &'a [u8] {
-        self.name_end.part(row, self.names)
+        self.names.get(row)
     }
 
     /// Digest of the body of piece `row`.
@@ -151,7 +140,7 @@ impl<'a> IndexTable<'a> {
 
     /// Where piece `row` stands.
     pub fn reference(&self, row: usize) -> Reference {
-        Reference { distance: self.distance.get(row), length: self.length.get(row) }
+        self.references.get(row)
     }
 
     /// Payload of piece `row`.
@@ -166,12 +155,7 @@ impl<'a> IndexTable<'a> {
 
     /// The piece that holds `name`, if any does: the last whose first name is not above it.
     pub fn find(&self, name: &[u8]) -> Option<usize> {
-        let (mut low, mut high) = (0, self.rows);
-        while low < high {
-            let middle = low + (high - low) / 2;
-            if self.first_name(middle) <= name { low = middle + 1 } else { high = middle }
-        }
-        low.checked_sub(1)
+        self.names.search_last(name)
     }
 
     /// The bytes of the body: what its digest covers.

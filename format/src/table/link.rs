@@ -5,9 +5,9 @@
 use crate::entry::validate_name;
 use crate::error::{Error, Result};
 use crate::limits;
-use crate::section::{self, Ends, Ints, SectionBuilder};
+use crate::section::{self, Divided, Ints, SectionBuilder};
 
-use super::{Below, body_digest, join_parts, parse_parts};
+use super::{Below, body_digest, parse_parts};
 
 /// One path of a hard-linked inode.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -22,15 +22,13 @@ pub struct LinkRow {
 
 /// Appends a link table that starts at `position`, and says how its referrer sees it.
 pub fn encode_link_table(rows: &[LinkRow], position: u64, out: &mut Vec<u8>) -> Result<Below> {
-    let (name_ends, names) = join_parts(rows.iter().map(|row| &row.path[..]));
-    let (first_ends, firsts) = join_parts(rows.iter().map(|row| &row.first[..]));
+    let paths = rows.iter().map(|row| &row.path[..]);
+    let firsts = rows.iter().map(|row| &row.first[..]);
     let counts: Vec<u64> = rows.iter().map(|row| row.count).collect();
     let start = out.len();
     let body_length = SectionBuilder::new(section::LINK_BODY, rows.len())
-        .ints(section::LINK_NAME_END, &name_ends)
-        .bytes(section::LINK_NAMES, &names)
-        .ints(section::LINK_FIRST_END, &first_ends)
-        .bytes(section::LINK_FIRSTS, &firsts)
+        .divided(section::LINK_NAME_END, section::LINK_NAMES, paths)
+        .divided(section::LINK_FIRST_END, section::LINK_FIRSTS, firsts)
         .ints(section::LINK_COUNT, &counts)
         .finish(out)?;
     let tail_length = SectionBuilder::new(section::LINK_TAIL, rows.len()).finish(out)?;
@@ -50,10 +48,8 @@ pub fn encode_link_table(rows: &[LinkRow], position: u64, out: &mut Vec<u8>) -> 
 pub struct LinkTable<'a> {
     body_bytes: &'a [u8],
     rows: usize,
-    name_end: Ends<'a>,
-    names: &'a [u8],
-    first_end: Ends<'a>,
-    firsts: &'a [u8],
+    paths: Divided<'a>,
+    firsts: Divided<'a>,
     count: Ints<'a>,
 }
 
@@ -71,22 +67,16 @@ impl<'a> LinkTable<'a> {
     }
 
     fn read(bytes: &'a [u8], is_checked: bool) -> Result<Self> {
-        let (mut body, mut tail) = parse_parts(bytes, section::LINK_BODY, section::LINK_TAIL)?;
-        if is_checked {
-            (body, tail) = (body.checked(), tail.checked());
-        }
+        let (body, tail) = parse_parts(bytes, section::LINK_BODY, section::LINK_TAIL, is_checked)?;
         if tail.has_columns() {
             return Err(Error::corrupt("the tail of a link table holds something"));
         }
         let rows = body.rows();
-        let (names, firsts) = (body.bytes(section::LINK_NAMES)?, body.bytes(section::LINK_FIRSTS)?);
         Ok(Self {
             body_bytes: body.as_bytes(),
             rows,
-            name_end: body.ends(section::LINK_NAME_END, rows, names.len())?,
-            names,
-            first_end: body.ends(section::LINK_FIRST_END, rows, firsts.len())?,
-            firsts,
+            paths: body.divided(section::LINK_NAME_END, section::LINK_NAMES, rows)?,
+            firsts: body.divided(section::LINK_FIRST_END, section::LINK_FIRSTS, rows)?,
             count: body.ints(section::LINK_COUNT, rows)?,
         })
     }
@@ -118,12 +108,12 @@ impl<'a> LinkTable<'a> {
 
     /// The path of `row`.
     pub fn path(&self, row: usize) -> &'a [u8] {
-        self.name_end.part(row, self.names)
+        self.paths.get(row)
     }
 
     /// The least path of its group; empty if that is the row's own.
     pub fn first(&self, row: usize) -> &'a [u8] {
-        self.first_end.part(row, self.firsts)
+        self.firsts.get(row)
     }
 
     /// Paths in its group.
@@ -133,12 +123,7 @@ impl<'a> LinkTable<'a> {
 
     /// The row of `path`.
     pub fn find(&self, path: &[u8]) -> Option<usize> {
-        let (mut low, mut high) = (0, self.rows);
-        while low < high {
-            let middle = low + (high - low) / 2;
-            if self.path(middle) < path { low = middle + 1 } else { high = middle }
-        }
-        (low < self.rows && self.path(low) == path).then_some(low)
+        self.paths.search(path)
     }
 
     /// The bytes of the body: what its digest covers.

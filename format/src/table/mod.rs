@@ -21,7 +21,7 @@ pub use small::{
 use crate::digest::{CONTEXT_BODY, Digest};
 use crate::error::{Error, Result, Stream};
 use crate::limits;
-use crate::section::{self, Tag};
+use crate::section::{self, Column, Ints, Section, SectionBuilder, Tag};
 use crate::stream::HEADER_LENGTH;
 
 /// A table as its referrer sees it: how far back it starts, and how long it is.
@@ -101,18 +101,15 @@ pub fn kind_of(bytes: &[u8]) -> Result<TableKind> {
     }
 }
 
-/// Parses body and tail of one table, which fill `bytes`. Spec: A-7-1 to A-7-3.
-fn parse_parts<'a>(
-    bytes: &'a [u8],
-    body: Tag,
-    tail: Tag,
-) -> Result<(section::Section<'a>, section::Section<'a>)> {
+/// Parses body and tail of one table, which fill `bytes`; with `is_checked` they were found right before. Spec: A-7-1
+/// to A-7-3.
+fn parse_parts(bytes: &[u8], body: Tag, tail: Tag, is_checked: bool) -> Result<(Section<'_>, Section<'_>)> {
     if bytes.len() as u64 > limits::TABLE_LENGTH_MAX {
         return Err(Error::limit("table length", bytes.len() as u64, limits::TABLE_LENGTH_MAX));
     }
-    let body = section::Section::parse(bytes, body)?;
+    let body = Section::parse(bytes, body)?;
     let rest = bytes.get(body.length()..).unwrap_or(&[]);
-    let tail = section::Section::parse(rest, tail)?;
+    let tail = Section::parse(rest, tail)?;
     if body.rows() != tail.rows() {
         return Err(Error::corrupt("body and tail of a table have different rows"));
     }
@@ -122,15 +119,38 @@ fn parse_parts<'a>(
     if body.rows() > limits::PIECE_ROWS_MAX {
         return Err(Error::limit("rows of a table", body.rows() as u64, limits::PIECE_ROWS_MAX as u64));
     }
-    Ok((body, tail))
+    Ok(if is_checked { (body.checked(), tail.checked()) } else { (body, tail) })
 }
 
-/// Turns parts into a column of bytes and one of their ends.
-fn join_parts<'a>(parts: impl Iterator<Item = &'a [u8]>) -> (Vec<u64>, Vec<u8>) {
-    let (mut ends, mut bytes) = (Vec::new(), Vec::new());
-    for part in parts {
-        bytes.extend_from_slice(part);
-        ends.push(bytes.len() as u64);
+/// References where they lie.
+#[derive(Clone, Copy, Debug)]
+struct References<'a> {
+    distance: Ints<'a>,
+    length: Ints<'a>,
+}
+
+impl<'a> References<'a> {
+    fn read(tail: &Section<'a>, distance: Column, length: Column, count: usize) -> Result<Self> {
+        Ok(Self { distance: tail.ints(distance, count)?, length: tail.ints(length, count)? })
     }
-    (ends, bytes)
+
+    fn get(&self, index: usize) -> Reference {
+        Reference { distance: self.distance.get(index), length: self.length.get(index) }
+    }
+
+    fn len(&self) -> usize {
+        self.distance.len()
+    }
+}
+
+/// Adds references to a tail.
+fn add_references<'t>(
+    tail: &'t mut SectionBuilder,
+    distance: Column,
+    length: Column,
+    references: &[Reference],
+) -> &'t mut SectionBuilder {
+    let column = |value: fn(&Reference) -> u64| -> Vec<u64> { references.iter().map(value).collect() };
+    tail.ints(distance, &column(|reference| reference.distance))
+        .ints(length, &column(|reference| reference.length))
 }

@@ -7,8 +7,6 @@ use crate::error::{Error, Result};
 use crate::limits;
 use crate::section::{self, Section, SectionBuilder};
 
-use super::join_parts;
-
 /// Appends the hole table of one content.
 pub fn encode_holes(holes: &[Hole], out: &mut Vec<u8>) -> Result<usize> {
     let starts: Vec<u64> = holes.iter().map(|hole| hole.start).collect();
@@ -39,36 +37,30 @@ pub fn decode_holes(bytes: &[u8], size: u64) -> Result<Vec<Hole>> {
 
 /// Appends a value table: the extended attributes of one attribute set.
 pub fn encode_values(xattrs: &[Xattr], out: &mut Vec<u8>) -> Result<usize> {
-    let (name_ends, names) = join_parts(xattrs.iter().map(|x| &x.name[..]));
-    let (value_ends, values) = join_parts(xattrs.iter().map(|x| &x.value[..]));
+    let names = xattrs.iter().map(|xattr| &xattr.name[..]);
+    let values = xattrs.iter().map(|xattr| &xattr.value[..]);
     SectionBuilder::new(section::VALUES, xattrs.len())
-        .ints(section::VALUE_XATTR_NAME_END, &name_ends)
-        .bytes(section::VALUE_XATTR_NAMES, &names)
-        .ints(section::VALUE_XATTR_VALUE_END, &value_ends)
-        .bytes(section::VALUE_XATTR_VALUES, &values)
+        .divided(section::VALUE_XATTR_NAME_END, section::VALUE_XATTR_NAMES, names)
+        .divided(section::VALUE_XATTR_VALUE_END, section::VALUE_XATTR_VALUES, values)
         .finish(out)
 }
 
 /// Reads a value table. Spec: A-5.3-2, A-5.3-3, A-7.1-6.
 pub fn decode_values(bytes: &[u8]) -> Result<Vec<Xattr>> {
     let section = whole(bytes, section::VALUES)?;
-    let names = section.bytes(section::VALUE_XATTR_NAMES)?;
-    let values = section.bytes(section::VALUE_XATTR_VALUES)?;
-    if section.rows() > names.len() {
+    let rows = section.rows();
+    let name_bytes = section.count(section::VALUE_XATTR_NAMES);
+    if rows > name_bytes {
         return Err(Error::corrupt("an extended attribute's name is empty"));
     }
-    let total = (names.len() + values.len()) as u64;
+    let total = (name_bytes + section.count(section::VALUE_XATTR_VALUES)) as u64;
     if total > limits::XATTR_TOTAL_MAX {
         return Err(Error::limit("extended attribute bytes", total, limits::XATTR_TOTAL_MAX));
     }
-    let name_ends = section.ends(section::VALUE_XATTR_NAME_END, section.rows(), names.len())?;
-    let value_ends = section.ends(section::VALUE_XATTR_VALUE_END, section.rows(), values.len())?;
-    let xattrs: Vec<Xattr> = (0..section.rows())
-        .map(|row| Xattr {
-            name: name_ends.part(row, names).into(),
-            value: value_ends.part(row, values).into(),
-        })
-        .collect();
+    let names = section.divided(section::VALUE_XATTR_NAME_END, section::VALUE_XATTR_NAMES, rows)?;
+    let values = section.divided(section::VALUE_XATTR_VALUE_END, section::VALUE_XATTR_VALUES, rows)?;
+    let xattr = |row| Xattr { name: names.get(row).into(), value: values.get(row).into() };
+    let xattrs = (0..rows).map(xattr).collect();
     // The mode is of no concern here: any valid one lets the attributes' own rules be checked.
     let attributes = Attributes { mode: 0o100000, xattrs, ..Attributes::default() };
     attributes.validate()?;
@@ -128,15 +120,13 @@ fn name_of(list: &[(u32, Vec<u8>)], id: u32) -> Option<&[u8]> {
 pub fn encode_owners(owners: &Owners, out: &mut Vec<u8>) -> Result<usize> {
     owners.validate()?;
     let ids = |list: &[(u32, Vec<u8>)]| list.iter().map(|(id, _)| u64::from(*id)).collect::<Vec<u64>>();
-    let (user_ends, users) = join_parts(owners.users.iter().map(|(_, name)| &name[..]));
-    let (group_ends, groups) = join_parts(owners.groups.iter().map(|(_, name)| &name[..]));
+    let users = owners.users.iter().map(|(_, name)| &name[..]);
+    let groups = owners.groups.iter().map(|(_, name)| &name[..]);
     SectionBuilder::new(section::OWNERS, owners.users.len() + owners.groups.len())
         .ints(section::OWNER_UID, &ids(&owners.users))
-        .ints(section::OWNER_USER_END, &user_ends)
-        .bytes(section::OWNER_USERS, &users)
+        .divided(section::OWNER_USER_END, section::OWNER_USERS, users)
         .ints(section::OWNER_GID, &ids(&owners.groups))
-        .ints(section::OWNER_GROUP_END, &group_ends)
-        .bytes(section::OWNER_GROUPS, &groups)
+        .divided(section::OWNER_GROUP_END, section::OWNER_GROUPS, groups)
         .ints(section::OWNER_USER_COUNT, &[owners.users.len() as u64])
         .ints(section::OWNER_GROUP_COUNT, &[owners.groups.len() as u64])
         .finish(out)
@@ -157,13 +147,12 @@ pub fn decode_owners(bytes: &[u8]) -> Result<Owners> {
         return Err(Error::corrupt("an owner table has other rows than names"));
     }
     let list = |ids, ends, names, count| -> Result<Vec<(u32, Vec<u8>)>> {
-        let (ids, names) = (section.ints(ids, count)?, section.bytes(names)?);
-        let ends = section.ends(ends, count, names.len())?;
+        let (ids, names) = (section.ints(ids, count)?, section.divided(ends, names, count)?);
         (0..count)
             .map(|row| {
                 let id = u32::try_from(ids.get(row))
                     .map_err(|_| Error::corrupt("an owner's id is above 32 bits"))?;
-                Ok((id, ends.part(row, names).to_vec()))
+                Ok((id, names.get(row).to_vec()))
             })
             .collect()
     };

@@ -1,19 +1,20 @@
 //! A directory that is being written.
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use diptych_format::{Entry, Error, Holds, Kind, Name, Result};
 use rustix::fs::{
-    AtFlags, FileType, Mode, OFlags, fchmod, fstat, linkat, makedev, mkdirat, mknodat, openat, statat,
-    symlinkat,
+    AtFlags, FileType, IFlags, Mode, OFlags, fchmod, fstat, linkat, makedev, mkdirat, mknodat, openat,
+    statat, symlinkat,
 };
 use rustix::io::Errno;
 
 use super::remove::{make, remove};
-use super::{Identity, OutFile, Shared, Target, cannot, dress, flags, lock, open_beneath};
-use crate::facts::{join, retry};
+use super::{OutFile, Shared, Target, again, cannot, dress, flags, lock};
+use crate::facts::{join, retry, words};
 use crate::handle::patiently;
+use crate::place::{Identity, Place, open_beneath};
 
 /// Mode of what is not finished yet.
 const PRIVATE_FILE: Mode = Mode::RUSR.union(Mode::WUSR);
@@ -24,55 +25,82 @@ const PERMISSIONS: u32 = 0o777;
 /// A directory that is being written.
 pub struct OutDirectory {
     shared: Arc<Shared>,
-    fd: Arc<OwnedFd>,
-    path: Vec<u8>,
+    place: Arc<Place>,
     /// What is handed down to what is made in it.
     inherited: dress::Inherited,
     /// Whether it was there before, with whatever attributes.
     is_existing: bool,
+    /// What was changed of one that was there before, and not given back yet.
+    had: Mutex<Had>,
+}
+
+/// What a directory had that kept it from being written.
+#[derive(Default)]
+struct Had {
+    mode: Option<Mode>,
+    flags: Option<IFlags>,
+}
+
+impl Had {
+    /// Makes a directory one that can be written.
+    fn open_up(fd: &OwnedFd) -> Self {
+        let flags = flags::lift(fd);
+        // An owner who is not root may have shut himself out.
+        let mode = fstat(fd).ok().map(|stat| stat.st_mode & 0o7777).filter(|mode| mode & 0o700 != 0o700);
+        let changed = mode.is_some_and(|mode| fchmod(fd, Mode::from_raw_mode(mode | 0o700)).is_ok());
+        Self { mode: mode.filter(|_| changed).map(Mode::from_raw_mode), flags }
+    }
+
+    /// Gives it back what it had; says what could not be.
+    fn give_back(self, fd: &OwnedFd) -> Vec<String> {
+        let mode = self.mode.and_then(|mode| retry(|| fchmod(fd, mode)).err());
+        let flags = self.flags.and_then(|flags| flags::give_back(fd, flags).err());
+        let say = |what: &str, error| format!("{what} that it had cannot be given back: {}", words(error));
+        let problems =
+            [mode.map(|error| say("the mode", error)), flags.map(|error| say("the file flags", error))];
+        problems.into_iter().flatten().collect()
+    }
 }
 
 impl OutDirectory {
     /// A directory that was there before.
-    pub(super) fn existing(shared: Arc<Shared>, fd: Arc<OwnedFd>, path: Vec<u8>) -> Self {
+    pub(super) fn existing(shared: Arc<Shared>, place: Arc<Place>) -> Result<Self> {
+        let fd = again(&place)?;
+        let had = Mutex::new(if shared.is_overwriting { Had::open_up(&fd) } else { Had::default() });
         let inherited = dress::Inherited::from(&fd);
-        Self { shared, fd, path, inherited, is_existing: true }
+        Ok(Self { shared, place, inherited, is_existing: true, had })
+    }
+
+    /// Whether it is one that was there and into which more is written.
+    pub fn was_there(&self) -> bool {
+        self.is_existing && self.shared.is_overwriting
+    }
+
+    fn path_of(&self, name: &Name) -> Vec<u8> {
+        join(self.place.path(), name.as_bytes())
     }
 
     /// Makes a directory in it. When overwriting, a directory that is there is entered, and anything else removed.
     pub fn create_directory(&self, name: &Name) -> Result<OutDirectory> {
-        let make = || retry(|| mkdirat(&self.fd, name.as_bytes(), PRIVATE_DIRECTORY));
+        let here = again(&self.place)?;
+        let make = || retry(|| mkdirat(&here, name.as_bytes(), PRIVATE_DIRECTORY));
+        let shared = Arc::clone(&self.shared);
+        let place = |fd| self.place.tree().add(self.path_of(name).into(), fd);
         let made = match make() {
-            Err(Errno::EXIST) if self.shared.is_overwriting => match self.open(name) {
-                Ok(fd) => return Ok(self.enter_existing(name, fd)),
+            Err(Errno::EXIST) if self.shared.is_overwriting => match open(&here, name) {
+                Ok(fd) => return OutDirectory::existing(shared, place(fd)),
                 Err(Errno::NOTDIR | Errno::LOOP) => {
-                    remove(&self.fd, name)?;
+                    remove(&here, name)?;
                     make()
                 }
                 Err(error) => Err(error),
             },
             made => made,
         };
-        let fd = made.and_then(|()| self.open(name)).map_err(cannot("cannot make the directory"))?;
+        let fd = made.and_then(|()| open(&here, name)).map_err(cannot("cannot make the directory"))?;
         self.check_fresh(&fd)?;
         let inherited = self.inherited.without_acls(&fd, PRIVATE_DIRECTORY);
-        let (shared, path) = (Arc::clone(&self.shared), join(&self.path, name.as_bytes()));
-        Ok(OutDirectory { shared, fd: Arc::new(fd), path, inherited, is_existing: false })
-    }
-
-    fn open(&self, name: &Name) -> Result<OwnedFd, Errno> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        patiently(|| retry(|| openat(&self.fd, name.as_bytes(), flags, Mode::empty())))
-    }
-
-    fn enter_existing(&self, name: &Name, fd: OwnedFd) -> OutDirectory {
-        // An owner who is not root may have shut himself out; the mode is set again at the end.
-        if let Ok(stat) = fstat(&fd)
-            && stat.st_mode & 0o700 != 0o700
-        {
-            let _ = fchmod(&fd, Mode::from_raw_mode(stat.st_mode & 0o7777 | 0o700));
-        }
-        OutDirectory::existing(Arc::clone(&self.shared), Arc::new(fd), join(&self.path, name.as_bytes()))
+        Ok(OutDirectory { shared, place: place(fd), inherited, is_existing: false, had: Mutex::default() })
     }
 
     /// Makes sure that what was opened is what was made, where others may write: they could have put a directory
@@ -96,7 +124,10 @@ impl OutDirectory {
 
     /// Prepares the empty directory for what it is to hold: says how, where a file system decides that beforehand.
     pub fn prepare(&self, entry: &Entry) {
-        flags::set_early(&self.fd, entry.attributes.flags);
+        // Without it they are set when the directory is finished, or that says why not.
+        if let Ok(fd) = again(&self.place) {
+            flags::set_early(&fd, entry.attributes.flags);
+        }
     }
 
     /// Makes an empty file in it.
@@ -105,54 +136,48 @@ impl OutDirectory {
     /// turns out damaged costs nothing that was whole.
     pub fn create_file(&self, name: &Name) -> Result<OutFile> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        if self.shared.is_overwriting && self.holds_another_file(name) {
+        let here = again(&self.place)?;
+        let (shared, place, path) = (Arc::clone(&self.shared), Arc::clone(&self.place), self.path_of(name));
+        if self.shared.is_overwriting && holds_another_file(&here, name) {
             let beside = self.shared.name_beside()?;
-            let made = retry(|| openat(&self.fd, beside.as_bytes(), flags, PRIVATE_FILE));
+            let made = patiently(|| retry(|| openat(&here, beside.as_bytes(), flags, PRIVATE_FILE)));
             let fd = made.map_err(cannot("cannot be made"))?;
-            let (shared, directory) = (Arc::clone(&self.shared), Arc::clone(&self.fd));
-            let path = join(&self.path, name.as_bytes());
-            return Ok(
-                OutFile::new(shared, directory, beside, path, fd, self.inherited).replacing(name.clone())
-            );
+            let file = OutFile::new(shared, place, beside, path, fd, self.inherited);
+            return Ok(file.replacing(name.clone()));
         }
-        let fd = self.make(name, || patiently(|| openat(&self.fd, name.as_bytes(), flags, PRIVATE_FILE)))?;
-        let (shared, directory) = (Arc::clone(&self.shared), Arc::clone(&self.fd));
-        let path = join(&self.path, name.as_bytes());
-        Ok(OutFile::new(shared, directory, name.clone(), path, fd, self.inherited))
-    }
-
-    /// Whether something other than a directory has the name.
-    fn holds_another_file(&self, name: &Name) -> bool {
-        let stat = retry(|| statat(&self.fd, name.as_bytes(), AtFlags::SYMLINK_NOFOLLOW));
-        stat.is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) != FileType::Directory)
+        let make = || patiently(|| openat(&here, name.as_bytes(), flags, PRIVATE_FILE));
+        let fd = self.make(&here, name, make)?;
+        Ok(OutFile::new(shared, place, name.clone(), path, fd, self.inherited))
     }
 
     /// Makes what is neither file nor directory, with its attributes; says which of them could not be set.
     pub fn create_special(&self, entry: &Entry) -> Result<Vec<String>> {
+        let here = again(&self.place)?;
         let name = entry.name.as_bytes();
-        let node = |kind, device| mknodat(&self.fd, name, kind, PRIVATE_FILE, device);
+        let node = |kind, device| mknodat(&here, name, kind, PRIVATE_FILE, device);
         match (&entry.holds, entry.kind()?) {
             (Holds::Target(target), Kind::Symlink) => {
-                self.make(&entry.name, || symlinkat(&target[..], &self.fd, name))?;
+                self.make(&here, &entry.name, || symlinkat(&target[..], &here, name))?;
             }
             (Holds::Device { major, minor }, Kind::BlockDevice) => {
-                self.make(&entry.name, || node(FileType::BlockDevice, makedev(*major, *minor)))?;
+                self.make(&here, &entry.name, || node(FileType::BlockDevice, makedev(*major, *minor)))?;
             }
             (Holds::Device { major, minor }, Kind::CharDevice) => {
-                self.make(&entry.name, || node(FileType::CharacterDevice, makedev(*major, *minor)))?;
+                self.make(&here, &entry.name, || node(FileType::CharacterDevice, makedev(*major, *minor)))?;
             }
-            (_, Kind::Fifo) => self.make(&entry.name, || node(FileType::Fifo, 0))?,
-            (_, Kind::Socket) => self.make(&entry.name, || node(FileType::Socket, 0))?,
+            (_, Kind::Fifo) => self.make(&here, &entry.name, || node(FileType::Fifo, 0))?,
+            (_, Kind::Socket) => self.make(&here, &entry.name, || node(FileType::Socket, 0))?,
             _ => return Err(Error::corrupt("what the entry holds does not fit its kind")),
         }
-        Ok(dress::dress_name(self.fd.as_fd(), entry, &self.inherited))
+        Ok(dress::dress_name(here.as_fd(), entry, &self.inherited))
     }
 
     /// The device and inode of what this extraction made here under `name` without opening it. A link to it is made
     /// only to this very object from now on.
     pub fn identity(&self, name: &Name) -> Result<(u64, u64)> {
-        let identity = Identity::of_name(&self.fd, name).map_err(cannot("cannot tell which entry it is"))?;
-        lock(&self.shared.made).insert(join(&self.path, name.as_bytes()), identity);
+        let here = again(&self.place)?;
+        let identity = Identity::of_name(&here, name).map_err(cannot("cannot tell which entry it is"))?;
+        lock(&self.shared.made).insert(self.path_of(name), identity);
         Ok((identity.device, identity.inode))
     }
 
@@ -172,31 +197,61 @@ impl OutDirectory {
             opened = open().map_err(cannot("cannot open what it links to"))?;
             &opened
         };
+        let here = again(&self.place)?;
         // Without a flag that says so, a link is not followed: the link itself gets another name.
-        self.make(name, || linkat(parent, last, &self.fd, name.as_bytes(), AtFlags::empty()))?;
-        self.check_link(name, first)
+        self.make(&here, name, || linkat(parent, last, &here, name.as_bytes(), AtFlags::empty()))?;
+        self.check_link(&here, name, first)
     }
 
     /// Takes a link back that was not made to what it should be. Looking first would leave time for an exchange.
-    fn check_link(&self, name: &Name, first: &[u8]) -> Result<()> {
+    fn check_link(&self, here: &OwnedFd, name: &Name, first: &[u8]) -> Result<()> {
         let Some(wanted) = lock(&self.shared.made).get(first).copied() else { return Ok(()) };
-        if Identity::of_name(&self.fd, name).is_ok_and(|linked| linked == wanted) {
+        if Identity::of_name(here, name).is_ok_and(|linked| linked == wanted) {
             return Ok(());
         }
-        remove(&self.fd, name)?;
+        remove(here, name)?;
         Err(Error::io("something else has taken the place of what it links to", Errno::STALE.into()))
     }
 
     /// Gives the directory its attributes, when all that is in it is done; says which could not be set.
     pub fn finish(&self, entry: &Entry) -> Result<Vec<String>> {
         let inherited = (!self.is_existing).then_some(&self.inherited);
-        let mut problems = dress::dress_open(&self.fd, entry, &self.shared, inherited);
+        let fd = again(&self.place)?;
+        *lock(&self.had) = Had::default();
+        let mut problems = dress::dress_open(&fd, entry, &self.shared, inherited);
         let may_have_others = self.is_existing || self.inherited.flags;
-        self.shared.set_or_defer(&self.fd, &self.path, entry, may_have_others, &mut problems);
+        self.shared.set_or_defer(&fd, self.place.path(), entry, may_have_others, &mut problems);
         Ok(problems)
     }
 
-    fn make<T>(&self, name: &Name, call: impl FnMut() -> Result<T, Errno>) -> Result<T> {
-        make(&self.fd, name, self.shared.is_overwriting, call)
+    /// Leaves a directory that was there with the attributes that it had; says which could not be given back.
+    pub fn leave(&self) -> Result<Vec<String>> {
+        let had = std::mem::take(&mut *lock(&self.had));
+        if had.mode.is_none() && had.flags.is_none() {
+            return Ok(Vec::new());
+        }
+        Ok(had.give_back(&*again(&self.place)?))
     }
+
+    fn make<T>(&self, here: &OwnedFd, name: &Name, call: impl FnMut() -> Result<T, Errno>) -> Result<T> {
+        make(here, name, self.shared.is_overwriting, call)
+    }
+}
+
+impl Drop for OutDirectory {
+    fn drop(&mut self) {
+        // One that is finished or left has nothing to be given back; nobody is there to be told of any other.
+        let _ = self.leave();
+    }
+}
+
+fn open(directory: &OwnedFd, name: &Name) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    patiently(|| retry(|| openat(directory, name.as_bytes(), flags, Mode::empty())))
+}
+
+/// Whether something other than a directory has the name.
+fn holds_another_file(directory: &OwnedFd, name: &Name) -> bool {
+    let stat = retry(|| statat(directory, name.as_bytes(), AtFlags::SYMLINK_NOFOLLOW));
+    stat.is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) != FileType::Directory)
 }

@@ -8,13 +8,15 @@ use diptych_format::{Entry, Name, Result};
 use rustix::fs::{AtFlags, ftruncate, renameat, unlinkat};
 use rustix::io::{Errno, pwrite};
 
-use super::{Deferred, Identity, Shared, cannot, dress, flags, lock};
+use super::remove::by_force;
+use super::{Deferred, Shared, again, cannot, dress, flags, lock};
 use crate::facts::retry;
+use crate::place::{Identity, Place};
 
 /// A file that is being written; removed if it is dropped before it is finished.
 pub struct OutFile {
     shared: Arc<Shared>,
-    directory: Arc<OwnedFd>,
+    directory: Arc<Place>,
     name: Name,
     path: Vec<u8>,
     fd: OwnedFd,
@@ -27,7 +29,7 @@ pub struct OutFile {
 impl OutFile {
     pub(super) fn new(
         shared: Arc<Shared>,
-        directory: Arc<OwnedFd>,
+        directory: Arc<Place>,
         name: Name,
         path: Vec<u8>,
         fd: OwnedFd,
@@ -76,9 +78,9 @@ impl OutFile {
     pub fn finish(mut self, entry: &Entry) -> Result<Vec<String>> {
         let mut problems = dress::dress_open(&self.fd, entry, &self.shared, Some(&self.inherited));
         if let Some(name) = &self.replaces {
-            let (from, to) = (self.name.as_bytes(), name.as_bytes());
-            let renamed = retry(|| renameat(&self.directory, from, &self.directory, to));
-            renamed.map_err(cannot("what is there cannot be replaced"))?;
+            let directory = again(&self.directory)?;
+            let rename = || renameat(&directory, self.name.as_bytes(), &directory, name.as_bytes());
+            by_force(&directory, name, rename).map_err(cannot("what is there cannot be replaced"))?;
         }
         self.shared.set_or_defer(&self.fd, &self.path, entry, self.inherited.flags, &mut problems);
         self.is_finished = true;
@@ -97,11 +99,12 @@ impl Drop for OutFile {
             return;
         }
         // Only what was made here is removed: another may have taken the name since.
-        let there = Identity::of_name(&self.directory, &self.name);
+        let Ok(directory) = again(&self.directory) else { return };
+        let there = Identity::of_name(&directory, &self.name);
         if let (Ok(made), Ok(there)) = (Identity::of_open(&self.fd), there)
             && made == there
         {
-            let _ = unlinkat(&self.directory, self.name.as_bytes(), AtFlags::empty());
+            let _ = unlinkat(&directory, self.name.as_bytes(), AtFlags::empty());
         }
     }
 }

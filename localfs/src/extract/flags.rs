@@ -1,9 +1,10 @@
 //! File flags (`chattr`): those that forbid changes come last, those that only empty things can take come first.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 
+use diptych_format::Name;
 use diptych_format::limits::FLAGS_MASK;
-use rustix::fs::{IFlags, ioctl_getflags, ioctl_setflags};
+use rustix::fs::{FileType, IFlags, Mode, OFlags, fstat, ioctl_getflags, ioctl_setflags, open, openat};
 use rustix::io::Errno;
 
 use crate::facts::{retry, words};
@@ -17,6 +18,49 @@ const CASEFOLD: u32 = 0x4000_0000;
 /// Whether flags would forbid what is still to be done.
 pub(super) fn forbid_changes(flags: u32) -> bool {
     flags & FORBIDDING != 0
+}
+
+/// Takes away the flags that forbid changes, if there are any and that can be done; gives what was there.
+pub(super) fn lift(fd: &OwnedFd) -> Option<IFlags> {
+    let had = retry(|| ioctl_getflags(fd)).ok().filter(|flags| forbid_changes(flags.bits()))?;
+    retry(|| ioctl_setflags(fd, retain(had.bits() & !FORBIDDING))).ok().map(|()| had)
+}
+
+/// Sets the flags that were there.
+pub(super) fn give_back(fd: &OwnedFd, had: IFlags) -> Result<(), Errno> {
+    retry(|| ioctl_setflags(fd, had))
+}
+
+/// Something whose flags are lifted so that one of its names can go. What has other names, which may lie outside the
+/// target, or what stays after all, gets them back.
+pub(super) struct Lifted {
+    fd: OwnedFd,
+    had: IFlags,
+}
+
+impl Lifted {
+    /// Lifts the flags of what a name stands for, if it has any that forbid changes.
+    pub fn of_name(directory: &OwnedFd, name: &Name) -> Option<Self> {
+        // As a place first: what cannot have flags may be a device, which must not be opened.
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let place = retry(|| openat(directory, name.as_bytes(), flags, Mode::empty())).ok()?;
+        let kind = FileType::from_raw_mode(fstat(&place).ok()?.st_mode);
+        if !matches!(kind, FileType::RegularFile | FileType::Directory) {
+            return None;
+        }
+        let path = format!("/proc/self/fd/{}", place.as_raw_fd());
+        let fd = retry(|| open(&path[..], OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())).ok()?;
+        lift(&fd).map(|had| Self { fd, had })
+    }
+}
+
+impl Drop for Lifted {
+    fn drop(&mut self) {
+        if fstat(&self.fd).is_ok_and(|stat| stat.st_nlink > 0) {
+            // Who could take them away can set them; and nobody is there to be told otherwise.
+            let _ = give_back(&self.fd, self.had);
+        }
+    }
 }
 
 /// Sets those flags that can be set only while there is nothing in it. What fails is told when all are set.

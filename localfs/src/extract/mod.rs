@@ -18,32 +18,26 @@ pub use directory::OutDirectory;
 pub use file::OutFile;
 
 use std::collections::HashMap;
-use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use diptych_format::{Error, Name, Result};
-use rustix::fs::{
-    AtFlags, Mode, OFlags, RawDir, ResolveFlags, StatxFlags, fstatvfs, makedev, open, openat, openat2, statx,
-};
+use diptych_format::{Error, Result};
+use rustix::fs::{Mode, OFlags, RawDir, fstatvfs, open};
 use rustix::io::Errno;
 
 use crate::facts::{retry, words};
+use crate::handle::patiently;
+use crate::place::{Identity, Place, Places, open_beneath, raise_descriptor_limit};
 
 /// The directory that a tree is written into.
 pub struct Target {
     shared: Arc<Shared>,
     root: Arc<OwnedFd>,
-}
-
-/// Which object something is, whatever its names are. An inode number is given to another file once its own is gone,
-/// so the time of birth belongs to it where the file system knows that.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Identity {
-    device: u64,
-    inode: u64,
-    born: Option<(i64, u32)>,
+    place: Arc<Place>,
+    /// The directories that were made for it, the outermost first.
+    made: Vec<PathBuf>,
 }
 
 /// What all parts of an extraction share.
@@ -70,30 +64,18 @@ fn cannot(what: impl Into<String>) -> impl FnOnce(Errno) -> Error {
     move |error| Error::io(what, words(error))
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+/// The descriptor of a directory that was open before.
+fn again(place: &Arc<Place>) -> Result<Arc<OwnedFd>> {
+    patiently(|| place.fd()).map_err(|error| match error {
+        Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::STALE => {
+            cannot("its directory was moved or replaced by another while it was written")(error)
+        }
+        error => cannot("cannot open its directory again")(error),
+    })
 }
 
-impl Identity {
-    /// Which object an open file is.
-    fn of_open(fd: impl AsFd) -> Result<Self, Errno> {
-        Self::of(fd, b"", AtFlags::EMPTY_PATH)
-    }
-
-    /// Which object a name in a directory stands for, not following it.
-    fn of_name(directory: impl AsFd, name: &Name) -> Result<Self, Errno> {
-        Self::of(directory, name.as_bytes(), AtFlags::SYMLINK_NOFOLLOW)
-    }
-
-    fn of(fd: impl AsFd, name: &[u8], flags: AtFlags) -> Result<Self, Errno> {
-        let stat = retry(|| statx(&fd, name, flags, StatxFlags::INO | StatxFlags::BTIME))?;
-        let knows_birth = stat.stx_mask & StatxFlags::BTIME.bits() != 0;
-        Ok(Self {
-            device: makedev(stat.stx_dev_major, stat.stx_dev_minor),
-            inode: stat.stx_ino,
-            born: knows_birth.then_some((stat.stx_btime.tv_sec, stat.stx_btime.tv_nsec)),
-        })
-    }
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Target {
@@ -101,9 +83,13 @@ impl Target {
     /// unless what is in the way may be replaced. Symbolic links are followed here and nowhere below.
     pub fn open(path: &Path, is_overwriting: bool) -> Result<Self> {
         let what = || format!("cannot write to {}", path.display());
-        crate::scan::raise_descriptor_limit();
-        if !path.exists() {
-            make_target(path).map_err(|error| Error::io(what(), error))?;
+        raise_descriptor_limit();
+        let mut made = Vec::new();
+        if !path.exists()
+            && let Err(error) = make_target(path, &mut made)
+        {
+            remove_empty(&made);
+            return Err(Error::io(what(), error));
         }
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = retry(|| open(path, flags, Mode::empty())).map_err(cannot(what()))?;
@@ -119,12 +105,14 @@ impl Target {
             made: Mutex::default(),
             beside: AtomicU64::new(0),
         };
-        Ok(Self { shared: Arc::new(shared), root: Arc::new(root) })
+        let place = Places::new(root).root();
+        let root = place.fd().map_err(cannot(what()))?;
+        Ok(Self { shared: Arc::new(shared), root, place, made })
     }
 
     /// The root, to be written and finished like any directory.
     pub fn root(&self) -> Result<OutDirectory> {
-        Ok(OutDirectory::existing(Arc::clone(&self.shared), Arc::clone(&self.root), Vec::new()))
+        OutDirectory::existing(Arc::clone(&self.shared), Arc::clone(&self.place))
     }
 
     /// Bytes that may still be written on the file system of the target.
@@ -146,6 +134,11 @@ impl Target {
         failed.collect()
     }
 
+    /// Takes back what opening it made, for an extraction that failed: the directories that hold nothing.
+    pub fn give_up(self) {
+        remove_empty(&self.made);
+    }
+
     /// Opens what this extraction made, following no link on the way, and makes sure that it is still the same.
     fn reopen(&self, deferred: &Deferred) -> Result<OwnedFd, Errno> {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
@@ -155,13 +148,31 @@ impl Target {
     }
 }
 
-/// Makes a directory for its owner alone, and those above it as others make them.
-fn make_target(path: &Path) -> std::io::Result<()> {
+/// Makes a directory for its owner alone, and those above it as others make them; notes those that were not there.
+fn make_target(path: &Path, made: &mut Vec<PathBuf>) -> std::io::Result<()> {
     use std::os::unix::fs::DirBuilderExt;
-    if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-        std::fs::create_dir_all(parent)?;
+    let above = path.ancestors().skip(1).take_while(|above| !above.as_os_str().is_empty() && !above.exists());
+    let missing: Vec<&Path> = above.collect();
+    for above in missing.into_iter().rev() {
+        match std::fs::create_dir(above) {
+            Ok(()) => made.push(above.to_owned()),
+            // Another has made it in the meantime, or the path leads back and forth.
+            Err(_) if above.is_dir() => {}
+            Err(error) => return Err(error),
+        }
     }
-    std::fs::DirBuilder::new().mode(0o700).create(path)
+    std::fs::DirBuilder::new().mode(0o700).create(path)?;
+    made.push(path.to_owned());
+    Ok(())
+}
+
+fn remove_empty(made: &[PathBuf]) {
+    for directory in made.iter().rev() {
+        // One that holds something stays, whoever put it there.
+        if std::fs::remove_dir(directory).is_err() {
+            return;
+        }
+    }
 }
 
 fn is_empty(directory: &OwnedFd) -> Result<bool, Errno> {
@@ -173,24 +184,4 @@ fn is_empty(directory: &OwnedFd) -> Result<bool, Errno> {
         }
     }
     Ok(true)
-}
-
-/// Opens a path of several names below a directory: at once where the kernel can be told not to follow links on
-/// the way, else name by name.
-fn open_beneath(root: &OwnedFd, path: &[u8], flags: OFlags) -> Result<OwnedFd, Errno> {
-    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-    match retry(|| openat2(root, path, flags, Mode::empty(), resolve)) {
-        // A kernel without it, a filter that forbids it, a rename elsewhere, a path too long for it.
-        Err(Errno::NOSYS | Errno::PERM | Errno::AGAIN | Errno::NAMETOOLONG) => {}
-        other => return other,
-    }
-    let mut names: Vec<&[u8]> = path.split(|byte| *byte == b'/').collect();
-    let Some(last) = names.pop() else { return Err(Errno::NOENT) };
-    let mut at: Option<OwnedFd> = None;
-    for name in names {
-        let through = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let next = retry(|| openat(at.as_ref().unwrap_or(root), name, through, Mode::empty()))?;
-        at = Some(next);
-    }
-    retry(|| openat(at.as_ref().unwrap_or(root), last, flags | OFlags::NOFOLLOW, Mode::empty()))
 }

@@ -9,6 +9,7 @@ use diptych_format::limits::{NAME_LENGTH_MAX, PATH_LENGTH_MAX, PIECE_ROWS_MAX};
 use rustix::io::Errno;
 
 use crate::facts::{join, words};
+use crate::handle::patiently;
 use crate::names::Listed;
 
 /// Entries of one step at most.
@@ -142,7 +143,7 @@ impl Pieces {
     }
 
     fn look_at_one(&self, listed: &Listed) -> Result<Facts, Errno> {
-        Facts::of_name(self.here.handle.fd()?, &listed.name)
+        Facts::of_name(patiently(|| self.here.handle.fd())?, &listed.name)
     }
 
     /// The facts of all names, in their order.

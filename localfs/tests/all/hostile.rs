@@ -6,7 +6,7 @@ use std::path::Path;
 use diptych_format::{Attributes, Digest, Entry, Holds, Kind, Status};
 use diptych_localfs::extract::{OutDirectory, Target};
 
-use crate::support::{make, name, temp};
+use crate::support::{is_root, make, name, temp};
 
 fn entry(name: &[u8], kind: Kind, mode: u32, holds: Holds) -> Entry {
     let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
@@ -189,6 +189,74 @@ fn only_empty_directories_make_way() {
     let error = root.create_file(&name(b"full")).err().unwrap().to_string();
     assert!(error.contains("a directory that is not empty is in the way"), "{error}");
     assert!(temp.path().join("to/full/f").exists());
+}
+
+/// Sets the immutable flag, or takes it away, and says whether it was there.
+fn set_immutable(path: &Path, is_immutable: bool) -> bool {
+    use rustix::fs::{IFlags, ioctl_getflags, ioctl_setflags};
+    let file = std::fs::File::open(path).unwrap();
+    let had = ioctl_getflags(&file).unwrap();
+    let wanted = if is_immutable { had | IFlags::IMMUTABLE } else { had - IFlags::IMMUTABLE };
+    ioctl_setflags(&file, wanted).unwrap();
+    had.contains(IFlags::IMMUTABLE)
+}
+
+#[test]
+fn another_name_of_what_is_replaced_keeps_its_flags() {
+    if !is_root() {
+        return;
+    }
+    let temp = temp();
+    make(temp.path(), &["outside/f", "to/"]);
+    let (outside, inside) = (temp.path().join("outside/f"), temp.path().join("to/f"));
+    std::fs::hard_link(&outside, &inside).unwrap();
+    set_immutable(&outside, true);
+    let (_, root) = open(&temp.path().join("to"), true);
+    put(&root, &file(b"f", 3), b"new");
+    assert_eq!(std::fs::read(&inside).unwrap(), b"new");
+    assert_eq!(std::fs::read(&outside).unwrap(), b"outside/f");
+    assert!(set_immutable(&outside, false));
+    assert!(!set_immutable(&inside, false));
+}
+
+#[test]
+fn a_directory_that_is_only_on_the_way_gets_back_what_kept_it_from_being_written() {
+    if !is_root() {
+        return;
+    }
+    let temp = temp();
+    make(temp.path(), &["to/left/f", "to/dropped/f"]);
+    let path = |name: &str| temp.path().join("to").join(name);
+    let (_, root) = open(&temp.path().join("to"), true);
+    for (place, is_left) in [("left", true), ("dropped", false)] {
+        std::fs::set_permissions(path(place), PermissionsExt::from_mode(0o555)).unwrap();
+        set_immutable(&path(place), true);
+        let d = root.create_directory(&name(place.as_bytes())).unwrap();
+        put(&d, &file(b"f", 3), b"new");
+        assert!(!set_immutable(&path(place), false));
+        if is_left {
+            assert_eq!(d.leave().unwrap(), [] as [&str; 0]);
+        }
+        drop(d);
+        assert_eq!(std::fs::read(path(place).join("f")).unwrap(), b"new");
+        assert_eq!(std::fs::metadata(path(place)).unwrap().mode() & 0o7777, 0o555);
+        assert!(set_immutable(&path(place), false), "{place}");
+    }
+}
+
+#[test]
+fn an_extraction_that_fails_takes_back_the_directories_that_it_made() {
+    let temp = temp();
+    make(temp.path(), &["there/"]);
+    let [new, there, used] = ["a/b/to", "there/c/../c/to", "there/used"].map(|path| temp.path().join(path));
+    open(&new, false).0.give_up();
+    open(&there, true).0.give_up();
+    assert_eq!(std::fs::read_dir(temp.path()).unwrap().count(), 1);
+    assert_eq!(std::fs::read_dir(temp.path().join("there")).unwrap().count(), 0);
+    let (target, root) = open(&used, false);
+    put(&root, &file(b"f", 1), b"x");
+    target.give_up();
+    assert!(used.join("f").exists());
 }
 
 #[test]

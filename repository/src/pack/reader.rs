@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use diptych_format::pack::{
-    CHUNK_HEADER_LENGTH, ChunkHeader, ChunkKind, HEADER_LENGTH, PackDirectory, PackHolds, PackTrailer,
+    CHUNK_HEADER_LENGTH, ChunkHeader, ChunkKind, HEADER_LENGTH, PackDirectory, PackHolds, PackTrailer, Seal,
     TRAILER_LENGTH, decode_header, directory_digest,
 };
 use diptych_format::{Digest, Error, ReadAt, Result, Stream};
@@ -64,6 +64,19 @@ impl PackReader {
                 }
             };
         Ok(Self { file, holds, chunks, by_id })
+    }
+
+    /// The same of an archive file, where kinds and seals of repositories are not known. Spec: A-11-4.
+    pub fn open_archive(file: Arc<dyn ReadAt>) -> Result<Self> {
+        let pack = Self::open(file)?;
+        let is_foreign = |header: &ChunkHeader| header.kind == ChunkKind::Report || header.seal != Seal::None;
+        match pack.chunks.iter().find(|chunk| is_foreign(&chunk.header)) {
+            None => Ok(pack),
+            Some(chunk) => {
+                let what = "a chunk is one of a repository, and this is read as an archive file";
+                Err(Error::unsupported(what).at(Stream::Pack, chunk.offset))
+            }
+        }
     }
 
     /// Which chunks the pack may hold.

@@ -66,6 +66,11 @@ impl<W: Write> PackWriter<W> {
         self.write(stored)
     }
 
+    /// Which chunks the pack may hold.
+    pub fn holds(&self) -> PackHolds {
+        self.holds
+    }
+
     /// Number of chunks so far.
     pub fn chunks(&self) -> u64 {
         self.chunks.len() as u64
@@ -122,6 +127,7 @@ impl<W: Write> PackWriter<W> {
 mod tests {
     use super::*;
     use crate::chunk::{Compression, Compressor};
+    use crate::keys::{ChunkKeys, Padding};
     use diptych_format::Class;
     use diptych_format::pack::chunk_id;
 
@@ -129,7 +135,9 @@ mod tests {
     fn what_does_not_belong_is_refused() {
         let mut stored = Vec::new();
         let id = chunk_id(ChunkKind::Payload, b"abc");
-        Compressor::new(Compression::None).store(ChunkKind::Payload, id, b"abc", &mut stored).unwrap();
+        Compressor::new(Compression::None, ChunkKeys::plain(), Padding::None)
+            .store(ChunkKind::Payload, id, b"abc", &mut stored)
+            .unwrap();
         let class = |holds, id, kind, stored: &[u8]| {
             PackWriter::new(Vec::new(), holds).unwrap().append(id, kind, stored).unwrap_err().class
         };

@@ -135,7 +135,7 @@ fn kill(child: &Child, signal: &str) {
     assert!(status.success());
 }
 
-/// Waits until the thread that takes signals has taken all and waits for the next.
+/// Waits until the thread that takes signals has taken all and waits for the next, or the process has ended.
 fn wait_until_signals_are_taken(child: &Child) {
     let process = PathBuf::from(format!("/proc/{}", child.id()));
     let is_pending = || {
@@ -143,16 +143,25 @@ fn wait_until_signals_are_taken(child: &Child) {
         let pending = status.lines().find_map(|line| line.strip_prefix("ShdPnd:")).unwrap().trim().to_owned();
         pending.bytes().any(|digit| digit != b'0')
     };
-    while is_pending() {
+    while is_pending() && !has_ended(&process) {
         std::thread::yield_now();
     }
+    wait_until_signals_are_awaited(&process);
+}
+
+fn wait_until_signals_are_awaited(process: &Path) {
     let is_waiting = |thread: &Path| {
         let stat = fs::read_to_string(thread.join("stat")).unwrap_or_default();
         stat.contains("(signals) S ")
     };
-    while !fs::read_dir(process.join("task")).unwrap().any(|thread| is_waiting(&thread.unwrap().path())) {
+    let awaits = || fs::read_dir(process.join("task")).unwrap().any(|thread| is_waiting(&thread.unwrap().path()));
+    while !awaits() && !has_ended(process) {
         std::thread::yield_now();
     }
+}
+
+fn has_ended(process: &Path) -> bool {
+    fs::read_to_string(process.join("stat")).unwrap().contains(") Z ")
 }
 
 #[test]
@@ -171,6 +180,19 @@ fn a_job_that_is_told_to_end_leaves_nothing() {
             fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         assert_eq!(left, ["tree"], "{signal}");
     }
+}
+
+#[test]
+fn nobody_waits_for_input_that_does_not_come() {
+    let dir = TestDir::new("no-input");
+    let mut extract = command(["extract", "-", "out"]);
+    let mut child = extract.current_dir(dir.path()).stdin(Stdio::piped()).spawn().unwrap();
+    wait_until_signals_are_awaited(Path::new(&format!("/proc/{}", child.id())));
+    kill(&child, "-INT");
+    let input = child.stdin.take();
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    drop(input);
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
 }
 
 #[test]
@@ -269,6 +291,10 @@ fn wrong_calls_are_told_in_full() {
             "home.meta.dpt is there already: give another name, or --force to replace it (io)",
         ),
         ("create no/such tree", 1, "there is no directory no"),
+        ("create . tree", 2, "give the archive a name in it"),
+        ("create tree/ tree", 2, "give the archive a name in it"),
+        ("cat home nope", 1, "nope: is not in the archive"),
+        ("list home nope*", 1, "nope*: nothing in the archive matches"),
         ("list home [", 2, "no pattern can be read from it: unclosed character class"),
         ("extract home out {a", 2, "no pattern can be read from it: unclosed alternate group"),
         ("list home ", 2, "an empty PATH names nothing"),

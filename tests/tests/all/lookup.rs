@@ -14,6 +14,7 @@ use diptych_format::{Attributes, Change, Digest, Entry, Holds, Name, Result, Sta
 use diptych_repository::archive::ArchiveFiles;
 use diptych_repository::chunk::{Compression, Compressor};
 use diptych_repository::pack::PackWriter;
+use diptych_repository::{ChunkKeys, Padding};
 
 const DIRECTORIES: u64 = 5000;
 const FILES: u64 = 200;
@@ -55,7 +56,8 @@ fn directory(name: &str) -> Entry {
 fn metadata_file() -> Vec<u8> {
     let mut tree = TreeEncoder::new();
     let mut pack = PackWriter::new(Vec::new(), PackHolds::Metadata).unwrap();
-    let mut compressor = Compressor::new(Compression::default().for_metadata());
+    let mut compressor =
+        Compressor::new(Compression::default().for_metadata(), ChunkKeys::plain(), Padding::None);
     let mut map = MapBuilder::default();
     let mut length = 0;
     let mut store = |kind, raw: &[u8]| {

@@ -6,6 +6,7 @@ mod archives;
 mod cli_manners;
 mod early_end;
 mod encoder_rules;
+mod extraction;
 mod fuzz;
 mod golden;
 mod link_pieces;
