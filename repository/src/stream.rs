@@ -17,7 +17,6 @@ use crate::cache::Cache;
 use crate::chunk::{ChunkBytes, Decompressor, Verify};
 use crate::counters::Counters;
 use crate::keys::ChunkKeys;
-use crate::keys::ChunkKeys;
 use crate::pack::ChunkSource;
 use crate::segments::{LoadedSegment, StreamMap};
 
@@ -48,10 +47,6 @@ impl Caches {
             keys,
             counters,
         }
-    }
-
-    fn decompressor(&self) -> Decompressor {
-        Decompressor::new(self.keys.clone())
     }
 
     fn with_decompressor<T>(&self, work: impl FnOnce(&mut Decompressor) -> T) -> T {
@@ -95,8 +90,8 @@ impl StreamReader {
     /// The slices that make up `range` of the stream, cut to it. Asked for any range it checks the root of the map.
     pub fn slices(&self, range: Range<u64>) -> Result<Vec<StreamSlice>> {
         let mut slices = Vec::new();
-        self.for_each_slice(range, |position, slice| {
-            slices.push(StreamSlice { position, slice, chunk_length: None });
+        self.for_each_slice(range, |position, slice, chunk_length| {
+            slices.push(StreamSlice { position, slice, chunk_length });
             Ok(())
         })?;
         Ok(slices)
@@ -129,11 +124,6 @@ impl StreamReader {
         let bytes = self.source.read_chunk(self.kind, id, verify, decompressor)?;
         self.caches.counters.chunk_decoded();
         Ok(bytes)
-    }
-
-    /// A decompressor for whoever reads chunks past the cache.
-    pub fn decompressor(&self) -> Decompressor {
-        self.caches.decompressor()
     }
 
     /// The bytes of a slice in its chunk.
