@@ -14,7 +14,7 @@ pub const FAN_BITS_USUAL: u8 = 20;
 /// About how many rows have the same first bits: they are read at once.
 const BUCKET_ROWS: u64 = 32;
 
-/// What is written and hashed at once: hashing 45 bytes at a time takes several times as long.
+/// What is written and hashed at once: hashing 46 bytes at a time takes several times as long.
 const BUFFER_LENGTH: usize = 256 << 10;
 
 /// Writes an index file to `out` in few large pieces.
@@ -77,7 +77,7 @@ fn count(rows: impl Iterator<Item = Result<IndexRow>>, packs: &[IndexPack]) -> R
         if chunks > limits::INDEX_CHUNKS_MAX {
             return Err(Error::limit("chunks of an index", chunks, limits::INDEX_CHUNKS_MAX));
         }
-        if let Some(count) = counts.get_mut((id_prefix(&row.id) >> (32 - FAN_BITS_USUAL)) as usize) {
+        if let Some(count) = counts.get_mut((id_prefix(&row.header.id) >> (32 - FAN_BITS_USUAL)) as usize) {
             *count += 1;
         }
         before = Some(row);

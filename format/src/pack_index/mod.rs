@@ -12,7 +12,7 @@ pub use encode::{FAN_BITS_USUAL, encode_index};
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::limits;
-use crate::pack::{CHUNK_HEADER_LENGTH, ChunkKind, HEADER_LENGTH, INNER_HEADER_LENGTH, PackHolds};
+use crate::pack::{ChunkHeader, ChunkKind, HEADER_LENGTH, PackHolds, Seal, validate_stored_length};
 
 /// First bytes of an index file.
 pub const MAGIC: [u8; 8] = *b"\x89DPTI\r\n\x1a";
@@ -23,7 +23,7 @@ pub const INDEX_HEADER_LENGTH: usize = 32;
 /// Length of what is said of a pack.
 pub const INDEX_PACK_LENGTH: usize = 48;
 /// Length of a row.
-pub const INDEX_ROW_LENGTH: usize = 45;
+pub const INDEX_ROW_LENGTH: usize = 46;
 /// Length of what ends an index file.
 pub const INDEX_MAC_LENGTH: usize = 32;
 
@@ -43,8 +43,14 @@ pub const INDEX_PACK_FIELDS: &[(u64, u64, &str)] =
     &[(0, 32, "name"), (32, 8, "length"), (40, 4, "chunks"), (44, 4, "holds")];
 
 /// Fields of a row: offset, size, name.
-pub const INDEX_ROW_FIELDS: &[(u64, u64, &str)] =
-    &[(0, 32, "id"), (32, 4, "pack"), (36, 4, "offset"), (40, 4, "stored_length"), (44, 1, "kind")];
+pub const INDEX_ROW_FIELDS: &[(u64, u64, &str)] = &[
+    (0, 32, "id"),
+    (32, 4, "pack"),
+    (36, 4, "offset"),
+    (40, 4, "stored_length"),
+    (44, 1, "kind"),
+    (45, 1, "seal"),
+];
 
 /// The beginning of an index file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -253,41 +259,43 @@ pub fn decode_fan_out(bytes: &[u8], chunks: u64) -> Result<Vec<u32>> {
     Ok(fan_out)
 }
 
-/// Where one chunk is. Rows are in the order of their fields, the first two of which no other row has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+/// Where one chunk is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IndexRow {
-    /// The chunk's id.
-    pub id: Digest,
+    /// The header that stands there.
+    pub header: ChunkHeader,
     /// Which of the index's packs has it.
     pub pack: u32,
-    /// Where its header starts in the pack.
+    /// Where the header starts in the pack.
     pub offset: u32,
-    /// Length of what follows the header.
-    pub stored_length: u32,
-    /// What the chunk is a piece of.
-    pub kind: ChunkKind,
 }
 
 impl IndexRow {
     /// Its bytes.
     pub fn encode(&self) -> [u8; INDEX_ROW_LENGTH] {
         let mut row = [0; INDEX_ROW_LENGTH];
-        row[..32].copy_from_slice(&self.id.0);
+        row[..32].copy_from_slice(&self.header.id.0);
         row[32..36].copy_from_slice(&self.pack.to_le_bytes());
         row[36..40].copy_from_slice(&self.offset.to_le_bytes());
-        row[40..44].copy_from_slice(&self.stored_length.to_le_bytes());
-        row[44] = self.kind.number();
+        row[40..44].copy_from_slice(&self.header.stored_length.to_le_bytes());
+        row[44] = self.header.kind.number();
+        row[45] = self.header.seal.number();
         row
     }
 
     /// Reads a row of an index with these packs. Spec: R-8-5.
     pub fn decode(bytes: &[u8; INDEX_ROW_LENGTH], packs: &[IndexPack]) -> Result<Self> {
-        let row = Self {
+        let kind = ChunkKind::from_number(u64::from(bytes[44]))?;
+        let header = ChunkHeader {
             id: Digest(field(bytes, 0)),
+            stored_length: u32::from_le_bytes(field(bytes, 40)),
+            kind,
+            seal: Seal::from_number(u64::from(bytes[45]), kind)?,
+        };
+        let row = Self {
+            header,
             pack: u32::from_le_bytes(field(bytes, 32)),
             offset: u32::from_le_bytes(field(bytes, 36)),
-            stored_length: u32::from_le_bytes(field(bytes, 40)),
-            kind: ChunkKind::from_number(u64::from(bytes[44]))?,
         };
         row.validate(packs)?;
         Ok(row)
@@ -295,32 +303,31 @@ impl IndexRow {
 
     /// A chunk lies inside a pack that may hold it.
     pub fn validate(&self, packs: &[IndexPack]) -> Result<()> {
+        let ChunkHeader { id, kind, seal, stored_length } = self.header;
         let Some(pack) = packs.get(self.pack as usize) else {
-            return Err(Error::corrupt(format!(
-                "chunk {} is in a pack that the index does not list",
-                self.id
-            )));
+            return Err(Error::corrupt(format!("chunk {id} is in a pack that the index does not list")));
         };
-        let most = INNER_HEADER_LENGTH as u64 + self.kind.raw_length_max() as u64 + limits::SEALED_MAX;
-        if u64::from(self.stored_length) > most {
-            return Err(Error::limit("stored length of a chunk", self.stored_length.into(), most));
-        }
-        let end = u64::from(self.offset) + CHUNK_HEADER_LENGTH as u64 + u64::from(self.stored_length);
+        validate_stored_length(kind, seal, stored_length.into())?;
+        let end = u64::from(self.offset) + self.header.whole_length();
         if self.offset < HEADER_LENGTH as u32 || end > pack.length {
-            let what = format!("chunk {} lies outside of pack {}", self.id, pack.name);
-            return Err(Error::corrupt(what));
+            return Err(Error::corrupt(format!("chunk {id} lies outside of pack {}", pack.name)));
         }
-        if !pack.holds.admits(self.kind) || self.kind == ChunkKind::Manifest {
-            let what = format!("a {} chunk has no place in pack {}", self.kind.word(), pack.name);
+        if !pack.holds.admits(kind) || kind == ChunkKind::Manifest {
+            let what = format!("a {} chunk has no place in pack {}", kind.word(), pack.name);
             return Err(Error::corrupt(what));
         }
         Ok(())
+    }
+
+    /// What rows are in the order of; no two of an index have the same.
+    pub fn key(&self) -> (Digest, u32) {
+        (self.header.id, self.pack)
     }
 }
 
 /// The order in which rows stand. Spec: R-8-3.
 pub fn validate_order(before: &IndexRow, row: &IndexRow) -> Result<()> {
-    if (before.id, before.pack) < (row.id, row.pack) {
+    if before.key() < row.key() {
         Ok(())
     } else {
         Err(Error::corrupt("the rows of an index are not in order"))
@@ -348,7 +355,9 @@ mod tests {
     }
 
     fn row() -> IndexRow {
-        IndexRow { id: Digest([0xa7; 32]), pack: 1, offset: 16, stored_length: 444, kind: ChunkKind::Segment }
+        let kind = ChunkKind::Segment;
+        let header = ChunkHeader { id: Digest([0xa7; 32]), stored_length: 444, kind, seal: Seal::Segment };
+        IndexRow { header, pack: 1, offset: 16 }
     }
 
     #[test]
@@ -393,7 +402,7 @@ mod tests {
         };
         let layout = IndexHeader::decode(&largest.encode()).unwrap().layout();
         let most = u64::from(u32::MAX);
-        assert_eq!(layout.length(), 32 + most * (48 + 32 + 45) + (4 << 24) + 32);
+        assert_eq!(layout.length(), 32 + most * (48 + 32 + 46) + (4 << 24) + 32);
         assert_eq!(layout.row(most), layout.mac);
     }
 
@@ -401,7 +410,7 @@ mod tests {
     #[test]
     fn a_file_is_as_long_as_its_parts() {
         let layout = HEADER.layout();
-        assert_eq!(layout.length(), 32 + 2 * 48 + 32 + 8 * 4 + 5 * 45 + 32);
+        assert_eq!(layout.length(), 32 + 2 * 48 + 32 + 8 * 4 + 5 * 46 + 32);
         layout.validate_length(layout.length()).unwrap();
         assert_eq!(layout.validate_length(layout.length() - 1).unwrap_err().class, Class::Truncated);
         assert_eq!(layout.validate_length(layout.length() + 1).unwrap_err().class, Class::Corrupt);
@@ -454,9 +463,13 @@ mod tests {
         assert_eq!(class(IndexRow { offset: 15, ..row() }), Class::Corrupt);
         assert_eq!(class(IndexRow { offset: 17, ..row() }), Class::Corrupt);
         assert_eq!(class(IndexRow { offset: u32::MAX, ..row() }), Class::Corrupt);
-        assert_eq!(class(IndexRow { stored_length: u32::MAX, ..row() }), Class::Limit);
-        assert_eq!(class(IndexRow { kind: ChunkKind::Payload, ..row() }), Class::Corrupt);
-        assert_eq!(class(IndexRow { kind: ChunkKind::Manifest, ..row() }), Class::Corrupt);
+        let class = |header: ChunkHeader| class(IndexRow { header, ..row() });
+        let header = ChunkHeader { seal: Seal::None, ..row().header };
+        assert_eq!(class(ChunkHeader { stored_length: u32::MAX, ..header }), Class::Limit);
+        assert_eq!(class(ChunkHeader { stored_length: 7, ..header }), Class::Corrupt);
+        assert_eq!(class(ChunkHeader { kind: ChunkKind::Payload, ..header }), Class::Corrupt);
+        assert_eq!(class(ChunkHeader { kind: ChunkKind::Manifest, ..header }), Class::Corrupt);
+        assert_eq!(class(ChunkHeader { seal: Seal::Sealed, ..header }), Class::Corrupt);
         let mut unknown = row().encode();
         unknown[44] = 99;
         assert_eq!(IndexRow::decode(&unknown, &packs).unwrap_err().class, Class::Unsupported);

@@ -1,0 +1,163 @@
+//! Reads chunks from the packs of a repository.
+
+use std::sync::Arc;
+
+use diptych_backend::{FileKind, FileName};
+use diptych_format::pack::ChunkKind;
+use diptych_format::{Class, Digest, Error, Result, Stream};
+
+use crate::chunk::{ChunkBytes, Decompressor, Verify};
+use crate::index::{Index, Location};
+use crate::pack::ChunkSource;
+use crate::place::told;
+
+/// Bytes between two chunks that are read with them: on a disk as well as over a network, reading these takes less
+/// than asking again.
+const GAP_MAX: u64 = 128 << 10;
+/// Bytes that are read at once, unless one chunk is longer.
+const RUN_MAX: u64 = 8 << 20;
+
+/// The chunks of a repository. Threads share it.
+#[derive(Clone)]
+pub struct StoreReader {
+    index: Arc<Index>,
+}
+
+impl StoreReader {
+    /// Reads what the index knows.
+    pub fn new(index: Arc<Index>) -> Self {
+        Self { index }
+    }
+
+    /// Reads chunks in the order in which they come, those that are neighbours in a pack at once, and calls `each`
+    /// with every one. So whoever sorts by pack and offset reads each pack from front to back.
+    pub fn read_run(
+        &self,
+        locations: &[Location],
+        verify: Verify,
+        decompressor: &mut Decompressor,
+        mut each: impl FnMut(&Location, Result<ChunkBytes>, &mut Decompressor) -> Result<()>,
+    ) -> Result<()> {
+        let mut buffer = Vec::new();
+        for run in locations.chunk_by(|a, b| a.pack == b.pack) {
+            let mut rest = run;
+            while let Some((first, others)) = rest.split_first() {
+                let start = first.chunk.offset;
+                let mut end = end_of(first);
+                let is_near = |location: &&Location| {
+                    let (from, to) = (location.chunk.offset, end_of(location));
+                    let is_near = from >= end && from - end <= GAP_MAX && to - start <= RUN_MAX;
+                    end = if is_near { to } else { end };
+                    is_near
+                };
+                let count = 1 + others.iter().take_while(is_near).count();
+                let (now, later) = rest.split_at_checked(count).unwrap_or((rest, &[]));
+                rest = later;
+                // The index has checked that chunks are not longer than their limits.
+                buffer.resize((end - start) as usize, 0);
+                let is_read = self.read_pack(&first.pack, &mut buffer, start).is_ok();
+                for location in now {
+                    let at = (location.chunk.offset - start) as usize;
+                    let bytes = match buffer.get(at..).filter(|_| is_read) {
+                        Some(bytes) => decompressor.read_chunk(&location.chunk.header, verify, |out| {
+                            out.copy_from_slice(bytes.get(..out.len()).unwrap_or_default());
+                            Ok(())
+                        }),
+                        None => Err(Error::missing("")),
+                    };
+                    // By itself, or from another pack, the chunk may be readable; if not, that error says which it is.
+                    let header = &location.chunk.header;
+                    let bytes =
+                        bytes.or_else(|_| self.read_chunk(header.kind, &header.id, verify, decompressor));
+                    each(location, bytes, decompressor)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn read_pack(&self, pack: &Digest, buffer: &mut [u8], offset: u64) -> Result<()> {
+        self.index.backend().read_at(&FileName::new(FileKind::Data, pack.0), buffer, offset).map_err(told)
+    }
+
+    fn read_at(
+        &self,
+        location: &Location,
+        kind: ChunkKind,
+        verify: Verify,
+        decompressor: &mut Decompressor,
+    ) -> Result<ChunkBytes> {
+        let chunk = &location.chunk;
+        if chunk.header.kind != kind {
+            let (found, expected) = (chunk.header.kind.word(), kind.word());
+            let what = format!("chunk {} is of kind {found} where {expected} is expected", chunk.header.id);
+            return Err(Error::corrupt(what));
+        }
+        let fill = |buffer: &mut [u8]| self.read_pack(&location.pack, buffer, chunk.offset);
+        decompressor.read_chunk(&chunk.header, verify, fill).map_err(|error| self.placed(location, error))
+    }
+
+    fn placed(&self, location: &Location, error: Error) -> Error {
+        let file = FileName::new(FileKind::Data, location.pack.0);
+        let id = location.chunk.header.id;
+        let what =
+            format!("{file}: chunk {id}: {}; run 'diptych check' to see what else is damaged", error.what);
+        Error { what, ..error }.at(Stream::Pack, location.chunk.offset)
+    }
+
+    /// The chunk from any other pack that has it.
+    fn read_elsewhere(
+        &self,
+        tried: &Location,
+        kind: ChunkKind,
+        verify: Verify,
+        decompressor: &mut Decompressor,
+    ) -> Option<ChunkBytes> {
+        let others = self.index.find_all(&tried.chunk.header.id).ok()?;
+        let others = others.iter().filter(|location| *location != tried);
+        others.map(|location| self.read_at(location, kind, verify, decompressor)).find_map(Result::ok)
+    }
+}
+
+impl ChunkSource for StoreReader {
+    /// One read, where nothing is damaged.
+    fn read_chunk(
+        &self,
+        kind: ChunkKind,
+        id: &Digest,
+        verify: Verify,
+        decompressor: &mut Decompressor,
+    ) -> Result<ChunkBytes> {
+        let mut is_new = false;
+        loop {
+            let found = self.index.find(id)?;
+            let result = match &found {
+                Some(location) => self.read_at(location, kind, verify, decompressor),
+                None => Err(Error::missing(format!(
+                    "{}: chunk {id} is in no pack that the index names; run 'diptych check' to see what else is missing",
+                    self.index.backend().location()
+                ))),
+            };
+            let error = match result {
+                Err(error) if matches!(error.class, Class::Missing | Class::Truncated | Class::Corrupt) => {
+                    error
+                }
+                other => return other,
+            };
+            let elsewhere = found.and_then(|tried| self.read_elsewhere(&tried, kind, verify, decompressor));
+            if let Some(bytes) = elsewhere {
+                return Ok(bytes);
+            }
+            // The packs may have been rewritten since the index was opened. Spec: R-8-9.
+            if error.class != Class::Missing || is_new {
+                return Err(error);
+            }
+            self.index.refresh()?;
+            is_new = true;
+        }
+    }
+}
+
+fn end_of(location: &Location) -> u64 {
+    location.chunk.offset + location.chunk.header.whole_length()
+}
