@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 use diptych_tests::command::{Finished, binary, command, finish};
@@ -135,33 +135,24 @@ fn kill(child: &Child, signal: &str) {
     assert!(status.success());
 }
 
-/// Waits until the thread that takes signals has taken all and waits for the next, or the process has ended.
-fn wait_until_signals_are_taken(child: &Child) {
+/// Waits until the thread that takes signals has taken all there are and waits for the next.
+fn wait_until_signals_are_taken(child: &mut Child) {
     let process = PathBuf::from(format!("/proc/{}", child.id()));
     let is_pending = || {
         let status = fs::read_to_string(process.join("status")).unwrap();
         let pending = status.lines().find_map(|line| line.strip_prefix("ShdPnd:")).unwrap().trim().to_owned();
         pending.bytes().any(|digit| digit != b'0')
     };
-    while is_pending() && !has_ended(&process) {
-        std::thread::yield_now();
-    }
-    wait_until_signals_are_awaited(&process);
-}
-
-fn wait_until_signals_are_awaited(process: &Path) {
-    let is_waiting = |thread: &Path| {
-        let stat = fs::read_to_string(thread.join("stat")).unwrap_or_default();
-        stat.contains("(signals) S ")
+    let is_waiting = || {
+        let threads = fs::read_dir(process.join("task")).into_iter().flatten().flatten();
+        let mut stats =
+            threads.map(|thread| fs::read_to_string(thread.path().join("stat")).unwrap_or_default());
+        stats.any(|stat| stat.contains("(signals) S "))
     };
-    let awaits = || fs::read_dir(process.join("task")).unwrap().any(|thread| is_waiting(&thread.unwrap().path()));
-    while !awaits() && !has_ended(process) {
+    while is_pending() || !is_waiting() {
+        assert_eq!(child.try_wait().unwrap(), None, "it ended too early");
         std::thread::yield_now();
     }
-}
-
-fn has_ended(process: &Path) -> bool {
-    fs::read_to_string(process.join("stat")).unwrap().contains(") Z ")
 }
 
 #[test]
@@ -173,7 +164,7 @@ fn a_job_that_is_told_to_end_leaves_nothing() {
         let files = fs::read_dir(dir.path()).unwrap().count();
         assert_eq!(files, 3, "the job had not begun to write");
         kill(&child, signal);
-        wait_until_signals_are_taken(&child);
+        wait_until_signals_are_taken(&mut child);
         drop(child.stdout.take());
         assert_eq!(child.wait().unwrap().code(), Some(130), "{signal}");
         let left: Vec<_> =
@@ -187,7 +178,7 @@ fn nobody_waits_for_input_that_does_not_come() {
     let dir = TestDir::new("no-input");
     let mut extract = command(["extract", "-", "out"]);
     let mut child = extract.current_dir(dir.path()).stdin(Stdio::piped()).spawn().unwrap();
-    wait_until_signals_are_awaited(Path::new(&format!("/proc/{}", child.id())));
+    wait_until_signals_are_taken(&mut child);
     kill(&child, "-INT");
     let input = child.stdin.take();
     assert_eq!(child.wait().unwrap().code(), Some(130));
