@@ -18,6 +18,10 @@ pub enum Error {
     },
     /// The command was called in a way that makes no sense; says how to call it.
     Usage(String),
+    /// There is no repository at the location.
+    NoRepository(String),
+    /// No password that was given opens the repository.
+    WrongPassword(String),
     /// Somebody asked for the end.
     Interrupted,
 }
@@ -40,7 +44,7 @@ impl Error {
     pub fn class(&self) -> Option<Class> {
         match self {
             Self::Failed { cause, .. } => Some(cause.class),
-            Self::Usage(_) | Self::Interrupted => None,
+            _ => None,
         }
     }
 
@@ -67,7 +71,7 @@ impl fmt::Display for Error {
                 write!(f, "{cause}")?;
                 if advice.is_empty() { Ok(()) } else { write!(f, "\n  {advice}") }
             }
-            Self::Usage(what) => f.write_str(what),
+            Self::Usage(what) | Self::NoRepository(what) | Self::WrongPassword(what) => f.write_str(what),
             Self::Interrupted => f.write_str("interrupted"),
         }
     }

@@ -6,6 +6,7 @@
 //! [`create`], [`extract`], [`list`], [`verify`], [`diff`], [`cat`], [`export`], [`hash`]. [`cli`] is the command.
 
 pub mod archive_path;
+pub mod backup;
 mod batch;
 pub mod cat;
 pub mod cli;
@@ -27,6 +28,7 @@ pub mod progress;
 pub mod reuse;
 pub mod select;
 pub mod size;
+pub mod snapshots;
 pub mod spool;
 pub mod verify;
 

@@ -26,10 +26,19 @@ const SIDE_BY_SIDE: &str = "Put both files side by side, as NAME.meta.dpt and NA
 pub struct OpenArchive {
     /// What describes the tree.
     pub archive: Archive,
-    /// The files.
-    pub files: ArchiveFiles,
-    /// The file that has the contents; or why there is none.
-    data: Result<String, String>,
+    kept: Kept,
+}
+
+/// Where it is kept.
+enum Kept {
+    Files {
+        files: ArchiveFiles,
+        /// The file that has the contents; or why there is none.
+        data: Result<String, String>,
+    },
+    Repository {
+        payload: Arc<StreamReader>,
+    },
 }
 
 impl OpenArchive {
@@ -77,20 +86,37 @@ impl OpenArchive {
         let archive = Archive::open(files.metadata.clone()).in_place(place)?;
         let holds_all = files.metadata_pack().holds() == PackHolds::Both;
         let data = if holds_all { Ok(place.to_owned()) } else { state };
-        Ok(Self { archive, files, data })
+        Ok(Self { archive, kept: Kept::Files { files, data } })
+    }
+
+    /// An archive in a repository.
+    pub fn of_streams(archive: Archive, payload: Arc<StreamReader>) -> Self {
+        Self { archive, kept: Kept::Repository { payload } }
+    }
+
+    /// The files, unless it is kept in a repository.
+    pub fn files(&self) -> Option<&ArchiveFiles> {
+        match &self.kept {
+            Kept::Files { files, .. } => Some(files),
+            Kept::Repository { .. } => None,
+        }
     }
 
     /// The payload stream; an error if the file that holds it is not there.
     pub fn payload(&self) -> Result<Arc<StreamReader>> {
-        match &self.data {
+        let (files, data) = match &self.kept {
+            Kept::Files { files, data } => (files, data),
+            Kept::Repository { payload } => return Ok(Arc::clone(payload)),
+        };
+        match data {
             // An archive without any payload lacks nothing.
-            Err(_) if self.archive.trailer().payload_length == 0 => Ok(self.files.payload.clone()),
+            Err(_) if self.archive.trailer().payload_length == 0 => Ok(files.payload.clone()),
             Err(why) => Err(Error::missing("", &format!("contents cannot be read: {why}"), SIDE_BY_SIDE)),
             Ok(place) => {
                 // Whatever is wrong with the file as a whole is said once, here, and not for every content.
                 if self.archive.trailer().payload_length > 0
-                    && let Some(pack) = self.files.data_pack().in_place(place)?
-                    && self.is_foreign(pack)
+                    && let Some(pack) = files.data_pack().in_place(place)?
+                    && self.is_foreign(pack, &files.payload)
                 {
                     let what = "this data file belongs to another archive: nothing that is wanted is in it";
                     return Err(Error::missing(
@@ -99,19 +125,19 @@ impl OpenArchive {
                         "Put the data file of this archive in its place.",
                     ));
                 }
-                Ok(self.files.payload.clone())
+                Ok(files.payload.clone())
             }
         }
     }
 
     /// Whether no chunk of the payload is in `pack`. Of an archive's own data file the first one is.
-    fn is_foreign(&self, pack: &PackReader) -> bool {
+    fn is_foreign(&self, pack: &PackReader, payload: &StreamReader) -> bool {
         let end = self.archive.trailer().payload_length;
         let mut start = 0;
         while start < end {
             let next = end.min(start.saturating_add(WINDOW));
             // What cannot be looked up here fails again, and is told, when the content is read.
-            let Ok(slices) = self.files.payload.slices(start..next) else { return false };
+            let Ok(slices) = payload.slices(start..next) else { return false };
             if slices.iter().any(|slice| pack.locate(&slice.slice.chunk).is_some()) {
                 return false;
             }

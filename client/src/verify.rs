@@ -68,11 +68,14 @@ pub fn verify(open: &OpenArchive, options: &VerifyOptions, progress: &dyn Progre
         !(chunk.header.kind == ChunkKind::Payload
             && (options.is_metadata_only || used.contains(&chunk.header.id)))
     };
-    let mut packs = vec![("metadata file", open.files.metadata_pack())];
-    if contents_at.is_some()
-        && let Some(data) = open.files.data_pack()?
-    {
-        packs.push(("data file", data));
+    let mut packs = Vec::new();
+    if let Some(files) = open.files() {
+        packs.push(("metadata file", files.metadata_pack()));
+        if contents_at.is_some()
+            && let Some(data) = files.data_pack()?
+        {
+            packs.push(("data file", data));
+        }
     }
     report.chunks = used.len() as u64;
     for (name, pack) in packs {
@@ -86,7 +89,8 @@ pub fn verify(open: &OpenArchive, options: &VerifyOptions, progress: &dyn Progre
 
 /// What the manifest says of the archive must agree with the trailer. Spec: A-12-4.
 fn compare_manifest(open: &OpenArchive, losses: &Losses<'_>) {
-    let (manifest, trailer) = (&open.files.manifest, open.archive.trailer());
+    let Some(files) = open.files() else { return };
+    let (manifest, trailer) = (&files.manifest, open.archive.trailer());
     let mut differs = Vec::new();
     let mut compare = |what: &'static str, is_equal: bool| {
         if !is_equal {

@@ -23,6 +23,9 @@ impl Outcome {
 }
 
 const CODE_FAILED: u8 = 1;
+const CODE_USAGE: u8 = 2;
+const CODE_NO_REPOSITORY: u8 = 10;
+const CODE_WRONG_PASSWORD: u8 = 12;
 const CODE_INTERRUPTED: u8 = 130;
 
 /// The exit code; says what went wrong.
@@ -37,7 +40,12 @@ pub fn exit_code(result: Result<Outcome>) -> u8 {
         Err(error) if error.is_broken_pipe() => CODE_FAILED,
         Err(error) => {
             output::say(&format!("diptych: {error}"));
-            if matches!(error, Error::Usage(_)) { 2 } else { CODE_FAILED }
+            match error {
+                Error::Usage(_) => CODE_USAGE,
+                Error::NoRepository(_) => CODE_NO_REPOSITORY,
+                Error::WrongPassword(_) => CODE_WRONG_PASSWORD,
+                _ => CODE_FAILED,
+            }
         }
     }
 }

@@ -25,7 +25,7 @@ use crate::reuse::compare::Reused;
 use crate::reuse::{Base, Counts};
 
 /// What the streams become.
-pub(super) trait Sink {
+pub(crate) trait Sink {
     /// Whether contents are wanted at all; a tree id needs their digests alone.
     fn keeps_contents(&self) -> bool;
     /// Takes the next chunk of the metadata stream.
@@ -35,7 +35,7 @@ pub(super) trait Sink {
 }
 
 /// How to assemble.
-pub(super) struct Assembly {
+pub(crate) struct Assembly {
     /// Threads that read.
     pub threads: usize,
     /// Bytes of contents in memory.
@@ -55,7 +55,7 @@ const KNOWN_COST: u64 = 120;
 
 impl Assembly {
     /// With `memory` bytes for contents and tables.
-    pub(super) fn new(threads: usize, memory: u64, is_strict: bool, interrupt: &Arc<AtomicBool>) -> Self {
+    pub(crate) fn new(threads: usize, memory: u64, is_strict: bool, interrupt: &Arc<AtomicBool>) -> Self {
         let memory = memory.max(MEMORY_MIN);
         Self {
             threads: threads.max(1),
@@ -69,7 +69,7 @@ impl Assembly {
 }
 
 /// The streams, assembled.
-pub(super) struct Assembled {
+pub(crate) struct Assembled {
     /// The end of the metadata stream.
     pub finished: Finished,
     /// The payload stream as slices of numbered chunks.
@@ -83,7 +83,7 @@ pub(super) struct Assembled {
 }
 
 /// Runs a scan through readers and encoder into `sink`.
-pub(super) fn assemble(
+pub(crate) fn assemble(
     scan: Scan,
     assembly: &Assembly,
     buffers: &Buffers,

@@ -7,7 +7,7 @@
 mod assemble;
 mod budget;
 mod buffers;
-mod pipeline;
+pub(crate) mod pipeline;
 mod own;
 mod read;
 mod store;
@@ -28,15 +28,17 @@ use diptych_repository::chunk::Compression;
 use diptych_repository::pack::PackWriter;
 use diptych_repository::{ChunkKeys, Padding};
 
-use assemble::{Assembly, Sink, assemble};
+pub(crate) use assemble::Assembly;
+use assemble::{Sink, assemble};
 use buffers::{Buffers, Bytes};
 use pipeline::Maps;
-use store::{ChunkWriter, Packs, Storing};
+use store::Packs;
+pub(crate) use store::{ChunkWriter, Storing};
 
 /// Least memory that a run works with.
 pub const MEMORY_MIN: u64 = 64 << 20;
 /// How archives say who wrote them.
-const TOOL: &str = concat!("diptych ", env!("CARGO_PKG_VERSION"));
+pub(crate) const TOOL: &str = concat!("diptych ", env!("CARGO_PKG_VERSION"));
 
 /// Where the archive goes.
 #[derive(Clone, Debug)]

@@ -35,14 +35,14 @@ impl Use {
 }
 
 /// A chunk to store.
-pub(super) struct StoreJob {
+pub(crate) struct StoreJob {
     sequence: u64,
     usage: Use,
     bytes: Bytes,
 }
 
 /// A chunk that was digested, and compressed unless it is known.
-pub(super) struct StoredChunk {
+pub(crate) struct StoredChunk {
     sequence: u64,
     usage: Use,
     id: Digest,
@@ -51,14 +51,14 @@ pub(super) struct StoredChunk {
 }
 
 /// Numbers the chunks and hands them to the compressing threads.
-pub(super) struct StoreSink {
+pub(crate) struct StoreSink {
     jobs: Sender<StoreJob>,
     next: u64,
 }
 
 impl StoreSink {
     /// A sink for `jobs`.
-    pub(super) fn new(jobs: Sender<StoreJob>) -> Self {
+    pub(crate) fn new(jobs: Sender<StoreJob>) -> Self {
         Self { jobs, next: 0 }
     }
 
@@ -85,7 +85,7 @@ impl Sink for StoreSink {
 
 /// The chunks that were given to the compressing threads, by id, with the number of the first.
 #[derive(Default)]
-pub(super) struct Known {
+pub(crate) struct Known {
     first: Mutex<HashMap<Digest, u64>>,
 }
 
@@ -103,7 +103,7 @@ impl Known {
 }
 
 /// How chunks are stored.
-pub(super) struct Storing<'s> {
+pub(crate) struct Storing<'s> {
     /// How they are compressed.
     pub compression: Compression,
     /// What they are identified and sealed with.
@@ -116,13 +116,13 @@ pub(super) struct Storing<'s> {
 
 impl Storing<'_> {
     /// What compresses metadata, maps and manifests.
-    pub(super) fn metadata_compressor(&self) -> Compressor {
+    pub(crate) fn metadata_compressor(&self) -> Compressor {
         Compressor::new(self.compression.for_metadata(), self.keys.clone(), self.padding)
     }
 }
 
 /// A compressing thread's life.
-pub(super) fn compress_jobs(
+pub(crate) fn compress_jobs(
     jobs: &Receiver<StoreJob>,
     done: &Sender<StoredChunk>,
     known: &Known,
@@ -159,14 +159,14 @@ pub(super) fn compress_jobs(
 }
 
 /// What takes stored chunks, in order.
-pub(super) trait ChunkWriter {
+pub(crate) trait ChunkWriter {
     /// Takes one that was not there yet; `stored` has its header.
     fn append(&mut self, kind: ChunkKind, id: Digest, stored: &[u8]) -> Result<()>;
 }
 
 /// What was written: the ids of both streams' chunks, and lengths.
 #[derive(Default)]
-pub(super) struct WrittenChunks {
+pub(crate) struct WrittenChunks {
     /// Ids of the metadata stream's chunks in order, with their lengths.
     pub metadata: Vec<(Digest, u32)>,
     /// Ids and lengths of the fresh payload chunks, by number.
@@ -179,7 +179,7 @@ pub(super) struct WrittenChunks {
 
 impl WrittenChunks {
     /// Id and length of a fresh payload chunk.
-    pub(super) fn payload(&self, number: u64) -> Option<(Digest, u32)> {
+    pub(crate) fn payload(&self, number: u64) -> Option<(Digest, u32)> {
         usize::try_from(number).ok().and_then(|number| self.payload.get(number).copied().flatten())
     }
 
@@ -206,7 +206,7 @@ impl WrittenChunks {
 }
 
 /// Takes chunks as they are done and writes them in order.
-pub(super) fn write_all(
+pub(crate) fn write_all(
     writer: &mut dyn ChunkWriter,
     done: &Receiver<StoredChunk>,
     buffers: &Buffers,
@@ -235,7 +235,7 @@ pub(super) fn write_all(
 }
 
 /// The packs of an archive: two files, or one that holds all.
-pub(super) struct Packs<W: Write> {
+pub(crate) struct Packs<W: Write> {
     /// What holds the metadata, maps and manifest.
     pub metadata: PackWriter<W>,
     /// What holds the payload; none if the other holds it as well.
