@@ -77,7 +77,7 @@ impl Text<Timestamp> for Rfc3339 {
     }
 
     fn read(text: &str) -> Option<Timestamp> {
-        text.ends_with('Z').then(|| text.parse().ok()).flatten()
+        text.parse().ok().filter(|time| Self::show(time) == text)
     }
 }
 
@@ -318,6 +318,10 @@ mod tests {
         assert_eq!(<Hex as Text<[u8; 2]>>::read("00ff00"), None);
         let time = Rfc3339::read("2026-11-21T07:00:00.25Z").unwrap();
         assert_eq!(Rfc3339::show(&time), "2026-11-21T07:00:00.25Z");
-        assert_eq!(Rfc3339::read("2026-11-21T07:00:00+01:00"), None);
+        for text in
+            ["2026-11-21T07:00:00+01:00", "2026-11-21t07:00:00Z", "2026-11-21T07:00:00.0Z", "2026-11-21"]
+        {
+            assert_eq!(Rfc3339::read(text), None, "{text}");
+        }
     }
 }
