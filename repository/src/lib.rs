@@ -15,6 +15,8 @@ pub mod chunk;
 pub mod counters;
 pub mod documents;
 pub mod file;
+#[cfg(test)]
+mod golden;
 pub mod index;
 pub mod keys;
 pub mod pack;

@@ -81,7 +81,21 @@ impl KeyDocument {
         Self::wrap_with(&SealKey::new(&*kdf.derive(password)?), master, repository, owner, kdf)
     }
 
-    pub(super) fn wrap_with(
+    /// The same with a nonce that is not random: what is sealed can be compared.
+    #[cfg(test)]
+    pub(crate) fn wrap_with_nonce(
+        master: &MasterKey,
+        repository: RepositoryId,
+        password: &[u8],
+        owner: KeyOwner,
+        kdf: Kdf,
+        nonce: [u8; NONCE_LENGTH],
+    ) -> Result<Self> {
+        let key = SealKey::new(&*kdf.derive(password)?).with_nonce(nonce);
+        Self::wrap_with(&key, master, repository, owner, kdf)
+    }
+
+    fn wrap_with(
         key: &SealKey,
         master: &MasterKey,
         repository: RepositoryId,
