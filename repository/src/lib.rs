@@ -3,7 +3,7 @@
 //! This crate knows no entry and no table: it keeps chunks under their ids and puts streams together from slices
 //! of them. Reading order: [`chunk`] (bytes to stored bytes and back), [`pack`] (many chunks in one file),
 //! [`cache`], [`stream`] (a map and chunks as [`diptych_format::ReadAt`]), [`archive`] (the files of one archive). Of
-//! repositories: [`keys`].
+//! repositories: [`keys`], [`documents`].
 //!
 //! Spec: archive.md sections 10 to 12, repository.md.
 
@@ -15,6 +15,8 @@ pub mod chunk;
 pub mod counters;
 pub mod documents;
 pub mod file;
+#[cfg(test)]
+mod golden;
 pub mod index;
 pub mod keys;
 pub mod pack;

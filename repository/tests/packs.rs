@@ -153,9 +153,9 @@ fn directories_that_lie_are_found() {
     let class = |change: &dyn Fn(&mut Vec<ChunkHeader>)| {
         let mut headers = headers.clone();
         change(&mut headers);
-        read_all(with_directory(&bytes, &encode_directory(&headers).unwrap()), &chunks).unwrap_err().class
+        read_all(with_directory(&bytes, &encode_directory(&headers, 0).unwrap()), &chunks).unwrap_err().class
     };
-    read_all(with_directory(&bytes, &encode_directory(&headers).unwrap()), &chunks).unwrap();
+    read_all(with_directory(&bytes, &encode_directory(&headers, 0).unwrap()), &chunks).unwrap();
     assert_eq!(class(&|headers| headers[1].id = headers[0].id), Class::Corrupt);
     assert_eq!(class(&|headers| headers.swap(0, 1)), Class::Corrupt);
     assert_eq!(class(&|headers| headers[2].kind = ChunkKind::Metadata), Class::Corrupt);

@@ -8,12 +8,13 @@ use crate::digest::{CONTEXT_PACK_DIRECTORY, Digest};
 use crate::error::{Error, Result, Stream};
 use crate::limits;
 use crate::section::{
-    Digests, Ints, PACK_CHUNK_ID, PACK_DIRECTORY, PACK_KIND, PACK_SEAL, PACK_STORED_LENGTH, Section,
+    Digests, Ints, PACK_CHUNK_ID, PACK_DIRECTORY, PACK_KIND, PACK_SALT, PACK_SEAL, PACK_STORED_LENGTH, Section,
     SectionBuilder,
 };
 
-/// The bytes of the directory of a pack with these chunks, in stored order.
-pub fn encode_directory(chunks: &[ChunkHeader]) -> Result<Vec<u8>> {
+/// The bytes of the directory of a pack with these chunks, in stored order. A `salt` other than zero gives the pack
+/// another name than the same chunks had before.
+pub fn encode_directory(chunks: &[ChunkHeader], salt: u64) -> Result<Vec<u8>> {
     validate_count(chunks.len())?;
     let ids: Vec<Digest> = chunks.iter().map(|chunk| chunk.id).collect();
     let kinds: Vec<u64> = chunks.iter().map(|chunk| u64::from(chunk.kind.number())).collect();
@@ -25,6 +26,7 @@ pub fn encode_directory(chunks: &[ChunkHeader]) -> Result<Vec<u8>> {
         .ints(PACK_KIND, &kinds)
         .ints(PACK_STORED_LENGTH, &lengths)
         .ints(PACK_SEAL, &seals)
+        .ints(PACK_SALT, &[salt])
         .finish(&mut out)?;
     Ok(out)
 }
@@ -69,6 +71,8 @@ impl<'a> PackDirectory<'a> {
             lengths: section.ints(PACK_STORED_LENGTH, rows)?,
             seals: section.ints(PACK_SEAL, rows)?,
         };
+        // It says nothing, but is checked as all known columns are.
+        section.ints(PACK_SALT, 1)?;
         let mut end = HEADER_LENGTH as u64;
         for row in 0..rows {
             let kind = ChunkKind::from_number(directory.kinds.get(row))?;
@@ -130,7 +134,7 @@ mod tests {
             })
             .collect();
         let end = 16 + chunks.iter().map(ChunkHeader::whole_length).sum::<u64>();
-        let bytes = encode_directory(&chunks).unwrap();
+        let bytes = encode_directory(&chunks, 0).unwrap();
         let directory = PackDirectory::parse(&bytes, PackHolds::Payload, end).unwrap();
         assert_eq!(directory.chunks().map(|(_, chunk)| chunk).collect::<Vec<_>>(), chunks);
         assert_eq!(directory.chunks().nth(1).unwrap().0, 16 + 40 + 9);

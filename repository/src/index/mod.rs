@@ -327,8 +327,8 @@ impl Index {
         self.read().fresh.contains(id)
     }
 
-    pub(crate) fn is_condemned(&self, pack: &Digest) -> bool {
-        self.read().condemned.contains(pack)
+    pub(crate) fn has_condemned(&self) -> bool {
+        !self.read().condemned.is_empty()
     }
 
     /// A pack of this run is durable. It may be one that was missed: then all that it holds is there again.

@@ -106,7 +106,8 @@ impl ChunkKeys {
     #[cfg(test)]
     pub(crate) fn with_nonce(master: &MasterKey, nonce: [u8; NONCE_LENGTH]) -> Self {
         let mut keys = Self::of(master);
-        keys.0.as_mut().and_then(Arc::get_mut).unwrap().seal.nonce = Some(nonce);
+        let secrets = keys.0.as_mut().and_then(Arc::get_mut).unwrap();
+        secrets.seal = SealKey::new(&master.derive(CONTEXT_CHUNK_SEAL)).with_nonce(nonce);
         keys
     }
 
@@ -192,7 +193,8 @@ impl DocumentKeys {
     #[cfg(test)]
     pub(crate) fn with_nonce(master: &MasterKey, nonce: [u8; NONCE_LENGTH]) -> Self {
         let mut keys = Self::of(master);
-        keys.0.as_mut().and_then(Arc::get_mut).unwrap().seal.nonce = Some(nonce);
+        let secrets = keys.0.as_mut().and_then(Arc::get_mut).unwrap();
+        secrets.seal = SealKey::new(&master.derive(CONTEXT_DOCUMENT_SEAL)).with_nonce(nonce);
         keys
     }
 

@@ -25,7 +25,7 @@ pub struct SealKey {
     /// CMAC's subkey: derived from the key alone, so it is made once.
     subkey: Zeroizing<[u8; 16]>,
     #[cfg(test)]
-    pub(crate) nonce: Option<[u8; NONCE_LENGTH]>,
+    nonce: Option<[u8; NONCE_LENGTH]>,
 }
 
 impl SealKey {
@@ -42,6 +42,12 @@ impl SealKey {
             #[cfg(test)]
             nonce: None,
         }
+    }
+
+    /// The same key with a nonce that is not random: what is sealed can be compared.
+    #[cfg(test)]
+    pub(crate) fn with_nonce(self, nonce: [u8; NONCE_LENGTH]) -> Self {
+        Self { nonce: Some(nonce), ..self }
     }
 
     /// Seals the bytes in the middle of `place`, which has room for the nonce before them and for the tag behind.
@@ -107,7 +113,7 @@ mod tests {
     use shake::digest::{ExtendableOutput, Update, XofReader};
 
     fn seal(key: &[u8; 32], nonce: &[u8; 24], text: &[u8], aad: &[u8]) -> Vec<u8> {
-        let key = SealKey { nonce: Some(*nonce), ..SealKey::new(key) };
+        let key = SealKey::new(key).with_nonce(*nonce);
         let mut sealed = key.seal_copy(text, aad).unwrap();
         let out = sealed[NONCE_LENGTH..].to_vec();
         assert_eq!(key.open(&mut sealed, aad).unwrap(), text);

@@ -31,13 +31,14 @@ pub struct PackWriter<W: Write> {
     chunks: Vec<ChunkHeader>,
     present: HashSet<Digest>,
     offset: u64,
+    salt: u64,
 }
 
 impl<W: Write> PackWriter<W> {
     /// Begins a pack.
     pub fn new(out: W, holds: PackHolds) -> Result<Self> {
         let out = BufWriter::with_capacity(BUFFER_LENGTH, out);
-        let mut writer = Self { out, holds, chunks: Vec::new(), present: HashSet::new(), offset: 0 };
+        let mut writer = Self { out, holds, chunks: Vec::new(), present: HashSet::new(), offset: 0, salt: 0 };
         writer.write(&encode_header(holds))?;
         Ok(writer)
     }
@@ -81,9 +82,14 @@ impl<W: Write> PackWriter<W> {
         self.offset
     }
 
+    /// Makes the pack differ from others of the same chunks, but for those with the same salt.
+    pub fn set_salt(&mut self, salt: u64) {
+        self.salt = salt;
+    }
+
     /// Writes directory and trailer and gives back what was written to, flushed; making it durable is the caller's.
     pub fn finish(mut self) -> Result<(W, PackStats)> {
-        let directory = encode_directory(&self.chunks)?;
+        let directory = encode_directory(&self.chunks, self.salt)?;
         self.validate_directory(&directory)?;
         let pack_length = self.offset + (directory.len() + TRAILER_LENGTH) as u64;
         let trailer = PackTrailer {

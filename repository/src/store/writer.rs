@@ -13,6 +13,7 @@ use diptych_format::{Digest, Error, Result, limits};
 
 use super::keeper::{EndedPack, Keeper};
 use crate::index::Index;
+use crate::keys::random;
 use crate::pack::{PackWriter, StoredChunk};
 use crate::place::{NamedFile, told_at};
 
@@ -143,7 +144,12 @@ impl StoreWriter {
     }
 
     /// Hands a pack to those who make it durable; its directory was read back. Spec: R-7-2.
-    fn end(&mut self, open: OpenPack) -> Result<()> {
+    fn end(&mut self, mut open: OpenPack) -> Result<()> {
+        if self.index.has_condemned() {
+            // The same chunks in the same order make the same pack, and whoever removes it goes by its name.
+            // Spec: R-7-3.
+            open.writer.set_salt(u64::from_le_bytes(random()?));
+        }
         let backend = &**self.index.backend();
         let holds = open.writer.holds();
         let (file, stats) = open.writer.finish().map_err(|error| told_at(backend, error))?;
@@ -151,16 +157,6 @@ impl StoreWriter {
             return Err(Error::limit("length of a pack", stats.pack_length, limits::PACK_LENGTH_MAX));
         }
         let name = file.name();
-        if self.index.is_condemned(&name) {
-            // The same chunks in the same order make the same pack, and whoever removes it goes by its name.
-            return Err(Error::io(
-                format!(
-                    "{}: pack {name} is about to be removed and cannot be written now; run this again when prune has ended",
-                    backend.location()
-                ),
-                io::ErrorKind::ResourceBusy.into(),
-            ));
-        }
         let chunks = u32::try_from(stats.chunks).unwrap_or(u32::MAX);
         let pack = IndexPack { name, length: stats.pack_length, chunks, holds };
         self.stats.packs += 1;
