@@ -32,6 +32,7 @@ pub use counters::Counters;
 pub use file::FileReadAt;
 pub use index::{Index, IndexFile, Location};
 pub use keys::{ChunkKeys, DocumentKeys, MasterKey, Padding};
+pub use place::told;
 pub use pack::{ChunkSource, PackReader, PackWriter};
 pub use repository::Repository;
 pub use store::{StoreReader, StoreWriter};

@@ -450,3 +450,15 @@ pub fn source(path: &Path, name: Option<&str>) -> Result<Source> {
     let name = name.map_or_else(|| full.as_os_str().as_bytes().to_vec(), |name| name.as_bytes().to_vec());
     Ok(Source { name, path: full })
 }
+
+/// The name of this machine.
+pub fn host_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+/// The name of who runs this, or the number.
+pub fn user_name() -> String {
+    let uid = nix::unistd::geteuid();
+    let user = nix::unistd::User::from_uid(uid).ok().flatten();
+    user.map_or_else(|| uid.to_string(), |user| user.name)
+}

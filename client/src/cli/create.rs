@@ -56,7 +56,7 @@ pub struct Arguments {
     json: Json,
 }
 
-fn parse_compression(text: &str) -> Result<Compression, String> {
+pub(super) fn parse_compression(text: &str) -> Result<Compression, String> {
     if text == "none" {
         return Ok(Compression::None);
     }

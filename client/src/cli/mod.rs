@@ -3,18 +3,23 @@
 //! Each verb has a file: its options with their help, and a function that runs the job and says how it went. Only
 //! here, and in what stands below, is anything printed.
 
+mod backup;
 mod cat;
 mod create;
 mod diff;
 mod export;
 mod extract;
 mod hash;
+mod init;
 mod json;
 mod list;
 mod options;
 mod outcome;
 mod output;
+mod repository;
+mod restore;
 mod signals;
+mod snapshots;
 mod terminal;
 mod verify;
 
@@ -45,6 +50,8 @@ Exit codes:
   1    failed
   2    called wrongly
   3    finished, but something could not be read or written faithfully; each thing is named
+  10   there is no repository
+  12   the password opens no key of the repository
   130  interrupted
 
 Example:
@@ -62,6 +69,10 @@ enum Verb {
     Hash(hash::Arguments),
     Cat(cat::Arguments),
     Export(export::Arguments),
+    Init(init::Arguments),
+    Backup(backup::Arguments),
+    Snapshots(snapshots::Arguments),
+    Restore(restore::Arguments),
     Completions(Completions),
 }
 
@@ -102,6 +113,10 @@ fn run_verb(cli: &Cli) -> Result<Outcome> {
         Verb::Hash(arguments) => hash::run(arguments, &cli.common),
         Verb::Cat(arguments) => cat::run(arguments),
         Verb::Export(arguments) => export::run(arguments, &cli.common),
+        Verb::Init(arguments) => init::run(arguments, &cli.common),
+        Verb::Backup(arguments) => backup::run(arguments, &cli.common),
+        Verb::Snapshots(arguments) => snapshots::run(arguments, &cli.common),
+        Verb::Restore(arguments) => restore::run(arguments, &cli.common),
         Verb::Completions(arguments) => {
             // Written to memory first: the generator gives up with a panic when its output goes away.
             let mut script = Vec::new();

@@ -12,5 +12,5 @@ pub(crate) mod compare;
 pub(crate) mod key;
 mod live;
 
-pub use base::Base;
+pub use base::{Base, MIN_LIVE};
 pub use key::{ChangeKey, Counts, Reason};

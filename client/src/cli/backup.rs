@@ -1,0 +1,225 @@
+//! `diptych backup`.
+
+use std::path::PathBuf;
+
+use jiff::Timestamp;
+use serde_json::json;
+
+use crate::backup::{BackupOptions, BackupReport, BaseChoice, Identity, backup, host_name, source, user_name};
+use crate::create::MEMORY_MIN;
+use crate::error::{Error, Result};
+use crate::names;
+use crate::reuse::Reason;
+use crate::size::{parse_size, show_size};
+use crate::snapshots::short;
+use diptych_repository::chunk::Compression;
+
+use super::init::{NewOptions, make};
+use super::json::{JsonTo, summary_event};
+use super::options::{Common, Json, SelectionOptions, Threads};
+use super::outcome::Outcome;
+use super::output;
+use super::repository::RepositoryOptions;
+use super::signals;
+use super::terminal::Terminal;
+
+/// Back directories up into a repository.
+///
+/// Each PATH becomes an archive of one snapshot. What has not changed since the last snapshot of the same host and paths
+/// is neither read nor stored again. What cannot be read is named, recorded in the snapshot, and makes the exit code 3.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Example:
+  diptych backup -r /backup/repo --init /home
+  diptych backup -r /backup/repo --tag daily --exclude '*.o' /home /etc")]
+pub struct Arguments {
+    #[command(flatten)]
+    repository: RepositoryOptions,
+    /// The directories.
+    #[arg(value_name = "PATH", required = true)]
+    paths: Vec<PathBuf>,
+    /// Make the repository if there is none.
+    #[arg(long)]
+    init: bool,
+    #[command(flatten)]
+    new: NewOptions,
+    /// Mark the snapshot with TAG. May be repeated.
+    #[arg(long, value_name = "TAG")]
+    tag: Vec<String>,
+    /// Say that this is HOST; by default the machine's name.
+    #[arg(long, value_name = "HOST")]
+    host: Option<String>,
+    /// Call the archive NAME; by default the path.
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
+    /// Compare with SNAPSHOT, or with `none`; by default with the newest of the same host and paths.
+    #[arg(long, value_name = "SNAPSHOT")]
+    base: Option<String>,
+    /// Read every file, whatever has changed.
+    #[arg(long, conflicts_with = "base")]
+    force: bool,
+    /// Do not compare when inodes changed last.
+    #[arg(long)]
+    ignore_ctime: bool,
+    /// Do not compare inode numbers, which some file systems make up anew at every mount.
+    #[arg(long)]
+    ignore_inode: bool,
+    /// Use a stored chunk on while this part of it, in percent, is still needed; below, what is needed is stored anew.
+    #[arg(long, value_name = "PERCENT", default_value_t = crate::reuse::MIN_LIVE,
+        value_parser = clap::value_parser!(u8).range(0..=100))]
+    min_live: u8,
+    /// Store nothing: say what would be.
+    #[arg(long)]
+    dry_run: bool,
+    /// How hard to compress: 1 (fast) to 19 (small), or `none`.
+    #[arg(long, value_name = "LEVEL", default_value = "1", value_parser = super::create::parse_compression)]
+    compression: Compression,
+    /// Fail at the first thing that cannot be read, and make no snapshot.
+    #[arg(long)]
+    strict: bool,
+    #[command(flatten)]
+    threads: Threads,
+    /// Memory for contents on their way and for finding equal contents, such as 200M or 2G.
+    #[arg(long, value_name = "SIZE", default_value = "256M", value_parser = parse_memory)]
+    max_memory: u64,
+    #[command(flatten)]
+    selection: SelectionOptions,
+    #[command(flatten)]
+    json: Json,
+}
+
+fn parse_memory(text: &str) -> Result<u64, String> {
+    match parse_size(text)? {
+        memory if memory < MEMORY_MIN => Err(format!("at least {} are needed", show_size(MEMORY_MIN))),
+        memory => Ok(memory),
+    }
+}
+
+pub(super) fn run(arguments: &Arguments, common: &Common) -> Result<Outcome> {
+    if arguments.name.is_some() && arguments.paths.len() > 1 {
+        return Err(Error::Usage("--name is for one PATH: each archive of a snapshot has its own".to_owned()));
+    }
+    let mut sources = Vec::new();
+    for path in &arguments.paths {
+        let source = source(path, arguments.name.as_deref())?;
+        if sources.iter().any(|other: &crate::backup::Source| other.path == source.path) {
+            return Err(Error::Usage(format!("{} is given twice", path.display())));
+        }
+        sources.push(source);
+    }
+    let terminal = Terminal::new(common, arguments.json.json.then_some(JsonTo::Output));
+    let base = match arguments.base.as_deref() {
+        _ if arguments.force => BaseChoice::None,
+        None => BaseChoice::Newest,
+        Some("none") => BaseChoice::None,
+        Some(snapshot) => BaseChoice::Snapshot(snapshot.to_owned()),
+    };
+    let options = BackupOptions {
+        sources,
+        selection: arguments.selection.selection()?,
+        identity: Identity {
+            host: arguments.host.clone().unwrap_or_else(host_name),
+            user: user_name(),
+            tags: arguments.tag.clone(),
+            time: Timestamp::now(),
+        },
+        base,
+        compares_ctime: !arguments.ignore_ctime,
+        compares_inode: !arguments.ignore_inode,
+        min_live: arguments.min_live,
+        compression: arguments.compression,
+        threads: arguments.threads.count(),
+        max_memory: arguments.max_memory,
+        is_strict: arguments.strict,
+        is_dry_run: arguments.dry_run,
+        interrupt: signals::watch(),
+    };
+    let repository = match arguments.repository.open(&*terminal) {
+        Err(Error::NoRepository(_)) if arguments.init => make(&arguments.repository, &arguments.new)?,
+        other => other?,
+    };
+    let report = backup(&repository, &options, terminal.clone());
+    terminal.finish();
+    let report = report?;
+    match terminal.json() {
+        Some(json) => json.send(&summary_event("backup", summary(&report, terminal.elapsed().as_secs_f64()))),
+        None if common.quiet => {}
+        None => say(&report, &terminal),
+    }
+    Ok(Outcome::of_losses(report.losses))
+}
+
+fn summary(report: &BackupReport, seconds: f64) -> serde_json::Value {
+    let archives: Vec<serde_json::Value> = report
+        .archives
+        .iter()
+        .map(|archive| {
+            let read: serde_json::Map<String, serde_json::Value> = Reason::ALL
+                .into_iter()
+                .zip(archive.counts.read)
+                .filter(|(_, (files, _))| *files > 0)
+                .map(|(reason, (files, bytes))| {
+                    (reason.word().to_owned(), json!({ "entries": files, "bytes": bytes }))
+                })
+                .collect();
+            json!({
+                "name": names::show(&archive.name),
+                "tree_id": archive.tree_id.to_string(),
+                "complete": archive.is_complete,
+                "entries": archive.entries,
+                "content_bytes": archive.content_bytes,
+                "reused": { "entries": archive.counts.reused, "bytes": archive.counts.reused_bytes },
+                "read": read,
+            })
+        })
+        .collect();
+    json!({
+        "snapshot": report.snapshot.map(|id| id.to_string()),
+        "base": report.base.map(|id| id.to_string()),
+        "archives": archives,
+        "stored_bytes": report.stored_bytes,
+        "stored_chunks": report.stored_chunks,
+        "problems": report.losses,
+        "seconds": seconds,
+    })
+}
+
+fn say(report: &BackupReport, terminal: &Terminal) {
+    for archive in &report.archives {
+        let counts = &archive.counts;
+        let (files, bytes) =
+            counts.read.iter().fold((0, 0), |(files, bytes), (more, sum)| (files + more, bytes + sum));
+        output::say(&format!(
+            "{}: {} entries, {} in contents; read {files} ({}), reused {} ({})",
+            names::show(&archive.name),
+            archive.entries,
+            show_size(archive.content_bytes),
+            show_size(bytes),
+            counts.reused,
+            show_size(counts.reused_bytes),
+        ));
+        let why: Vec<String> = Reason::ALL
+            .into_iter()
+            .zip(counts.read)
+            .filter(|(reason, (files, _))| *files > 0 && *reason != Reason::NoBase)
+            .map(|(reason, (files, _))| format!("{} {files}", reason.word()))
+            .collect();
+        if !why.is_empty() {
+            output::say(&format!("  read because of: {}", why.join(", ")));
+        }
+        output::say(&format!(
+            "  tree id {}{}",
+            archive.tree_id,
+            if archive.is_complete { "" } else { "  incomplete" }
+        ));
+    }
+    let seconds = terminal.elapsed().as_secs_f64();
+    let what = report.snapshot.map_or_else(|| "dry run".to_owned(), |id| format!("snapshot {}", short(&id)));
+    let base = report.base.map_or_else(String::new, |id| format!(", compared with {}", short(&id)));
+    output::say(&format!(
+        "{what}{base}: {} stored in {} chunks, {seconds:.1} s{}",
+        show_size(report.stored_bytes),
+        report.stored_chunks,
+        terminal.problem_count(),
+    ));
+}

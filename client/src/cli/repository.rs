@@ -1,0 +1,160 @@
+//! Options by which a repository is found and opened.
+
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+
+use diptych_backend::Backend;
+use diptych_format::Error as FormatError;
+use diptych_repository::Repository;
+use diptych_repository::documents::KeyOwner;
+use diptych_repository::repository::OpenError;
+use jiff::Timestamp;
+
+use crate::backup::{host_name, user_name};
+use crate::error::{Error, InPlace, Result};
+use crate::progress::Progress;
+use crate::snapshots::report_damaged;
+
+/// Which repository.
+#[derive(clap::Args)]
+#[command(next_help_heading = "Repository")]
+pub struct RepositoryOptions {
+    /// Where the repository is: a directory, or file:PATH.
+    #[arg(short, long = "repo", value_name = "LOCATION", env = "DIPTYCH_REPO", hide_env_values = true)]
+    pub repository: String,
+    #[command(flatten)]
+    pub password: PasswordOptions,
+}
+
+/// Where the password comes from. Without any of these, DIPTYCH_PASSWORD has it, or the terminal is asked.
+#[derive(clap::Args)]
+#[group(multiple = false)]
+pub struct PasswordOptions {
+    /// Read the password from the first line of FILE.
+    #[arg(long, value_name = "FILE", env = "DIPTYCH_PASSWORD_FILE", hide_env_values = true)]
+    password_file: Option<PathBuf>,
+    /// Take the password from the first line that COMMAND (run by the shell) prints.
+    #[arg(long, value_name = "COMMAND", env = "DIPTYCH_PASSWORD_COMMAND", hide_env_values = true)]
+    password_command: Option<String>,
+}
+
+impl PasswordOptions {
+    /// The password that was given other than by hand.
+    pub fn given(&self) -> Result<Option<Vec<u8>>> {
+        if let Some(file) = &self.password_file {
+            let bytes = std::fs::read(file)
+                .map_err(|error| Error::io(file.display().to_string(), "the password cannot be read", error))?;
+            return first_line(bytes, &file.display().to_string()).map(Some);
+        }
+        if let Some(command) = &self.password_command {
+            let place = format!("--password-command {command:?}");
+            let output = Command::new("/bin/sh")
+                .args(["-c", command])
+                .stdin(Stdio::inherit())
+                .stderr(Stdio::inherit())
+                .output()
+                .map_err(|error| Error::io(&place, "cannot be run", error))?;
+            if !output.status.success() {
+                return Err(Error::Usage(format!("{place} failed: {}", output.status)));
+            }
+            return first_line(output.stdout, &place).map(Some);
+        }
+        use std::os::unix::ffi::OsStringExt;
+        match std::env::var_os("DIPTYCH_PASSWORD") {
+            Some(password) if !password.is_empty() => Ok(Some(password.into_vec())),
+            _ => Ok(None),
+        }
+    }
+
+    /// The password, asked for if it was not given.
+    pub fn password(&self, prompt: &str) -> Result<Vec<u8>> {
+        match self.given()? {
+            Some(password) => Ok(password),
+            None => ask(prompt),
+        }
+    }
+
+    /// A new password, asked for twice if it was not given.
+    pub fn new_password(&self) -> Result<Vec<u8>> {
+        if let Some(password) = self.given()? {
+            return Ok(password);
+        }
+        let password = ask("new password: ")?;
+        if password.is_empty() {
+            let what = "an empty password protects nothing: give one, or --no-encryption";
+            return Err(Error::Usage(what.to_owned()));
+        }
+        if ask("the same again: ")? != password {
+            return Err(Error::Usage("the two passwords differ".to_owned()));
+        }
+        Ok(password)
+    }
+}
+
+fn first_line(bytes: Vec<u8>, place: &str) -> Result<Vec<u8>> {
+    let line = bytes.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    if line.is_empty() {
+        return Err(Error::Usage(format!("{place} gives an empty password")));
+    }
+    Ok(line.to_vec())
+}
+
+fn ask(prompt: &str) -> Result<Vec<u8>> {
+    rpassword::prompt_password(prompt).map(String::into_bytes).map_err(|_| {
+        let what = "there is no terminal to ask for the password: give DIPTYCH_PASSWORD, --password-file or \
+            --password-command";
+        Error::Usage(what.to_owned())
+    })
+}
+
+/// Whose a key is that is made here.
+pub fn key_owner(label: &str) -> KeyOwner {
+    KeyOwner { created: Timestamp::now(), user: user_name(), host: host_name(), label: label.to_owned() }
+}
+
+/// Why a location is of no use, in this crate's words.
+pub fn told(error: diptych_backend::Error) -> Error {
+    Error::from(diptych_repository::told(error))
+}
+
+impl RepositoryOptions {
+    /// Where its files are.
+    pub fn backend(&self) -> Result<Arc<dyn Backend>> {
+        diptych_backend::open(&self.repository).map_err(told)
+    }
+
+    /// Opens the repository.
+    pub fn open(&self, progress: &dyn Progress) -> Result<Repository> {
+        let given = self.password.given()?;
+        let is_expected = given.is_some();
+        let mut refused = None;
+        let password = || match given.map_or_else(|| ask(&format!("password for {}: ", self.repository)), Ok) {
+            Ok(password) => Ok(password),
+            Err(error) => {
+                refused = Some(error);
+                Err(FormatError::missing("there is no password"))
+            }
+        };
+        let report = |damaged| report_damaged(progress, &damaged);
+        let opened = Repository::open(self.backend()?, is_expected, password, report);
+        match opened {
+            Ok(repository) => Ok(repository),
+            Err(_) if let Some(refused) = refused => Err(refused),
+            Err(OpenError::None(_)) => Err(Error::NoRepository(format!(
+                "{}: there is no repository here\n  `diptych init -r {}` makes one.",
+                self.repository, self.repository
+            ))),
+            Err(OpenError::WrongPassword) => Err(Error::WrongPassword(format!(
+                "{}: the password opens none of the repository's keys",
+                self.repository
+            ))),
+            Err(OpenError::NotEncrypted) => Err(Error::Usage(format!(
+                "{}: a password was given, and the repository is not encrypted: if that is as you want it, give none",
+                self.repository
+            ))),
+            Err(OpenError::Failed(error)) => Err(error).in_place(&self.repository),
+        }
+    }
+}
