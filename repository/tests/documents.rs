@@ -4,9 +4,9 @@
 
 use diptych_format::{Class, Digest, Error, Result};
 use diptych_repository::documents::{
-    ArchiveRecord, Body, Clock, Config, DOCUMENTS, Encryption, Envelope, KeyDocument, KeyOwner, Lock,
-    LockKind, Report, RepositoryId, Snapshot, SnapshotDocument, SnapshotKind, StreamRecord, Tombstone,
-    unlock,
+    ARCHIVE_KEYS, ArchiveRecord, Body, Clock, Config, DOCUMENTS, Encryption, Envelope, KeyDocument, KeyOwner,
+    Lock, LockKind, Report, RepositoryId, SNAPSHOT_KEYS, Snapshot, SnapshotDocument, SnapshotKind,
+    StreamRecord, Tombstone, unlock,
 };
 use diptych_repository::keys::Kdf;
 use diptych_repository::{DocumentKeys, MasterKey, Padding};
@@ -116,6 +116,7 @@ fn authentic() -> Vec<(Vec<u8>, Open)> {
     all
 }
 
+/// Spec: R-9-1, R-9-3
 #[test]
 fn documents_come_back_with_and_without_keys() {
     for keys in [DocumentKeys::plain(), keys(1)] {
@@ -171,6 +172,12 @@ fn documents_are_one_line_with_their_keys_in_order() {
             .collect();
         assert_eq!(found, expected);
     }
+    let plain = String::from_utf8(document(SnapshotKind::Snapshot).encode(&plain).unwrap()).unwrap();
+    let (_, body) = plain.split_once("\"body\":").unwrap();
+    assert_eq!(keys_of(&body[..body.len() - 1]), SNAPSHOT_KEYS);
+    let (_, archives) = body.split_once("\"archives\":[").unwrap();
+    let (first, _) = archives.split_once(",{\"name\"").unwrap();
+    assert_eq!(keys_of(first), ARCHIVE_KEYS);
 }
 
 /// The keys of a document in the order in which they stand.

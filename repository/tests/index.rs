@@ -29,7 +29,7 @@ fn packs(count: u8) -> Vec<IndexPack> {
 }
 
 fn row(id: Digest, pack: u32, offset: u32) -> IndexRow {
-    let kind = if pack % 2 == 0 { ChunkKind::Payload } else { ChunkKind::Segment };
+    let kind = if pack.is_multiple_of(2) { ChunkKind::Payload } else { ChunkKind::Segment };
     let header = ChunkHeader { id, stored_length: 8 + offset % 77, kind, seal: Seal::None };
     IndexRow { header, pack, offset: 16 + offset }
 }

@@ -181,10 +181,11 @@ fn wherever_a_run_ends_what_an_index_names_is_there() {
     for count in 1..=memory.log().len() {
         let crashed = open(memory.after(count));
         let durable = checkpoints.iter().filter(|checkpoint| **checkpoint <= count).count() as u32;
+        let durable = chunks(0..durable * 20);
         for (id, (kind, raw)) in &all {
             match crashed.find(id).unwrap() {
                 Some(_) => assert_eq!(read(&crashed, *kind, id).unwrap(), *raw),
-                None => assert!(!chunks(0..durable * 20).contains_key(id), "lost after {count} changes"),
+                None => assert!(!durable.contains_key(id), "lost after {count} changes"),
             }
         }
         assert!(crashed.leave_out_absent().unwrap().is_empty());

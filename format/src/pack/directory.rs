@@ -8,8 +8,8 @@ use crate::digest::{CONTEXT_PACK_DIRECTORY, Digest};
 use crate::error::{Error, Result, Stream};
 use crate::limits;
 use crate::section::{
-    Digests, Ints, PACK_CHUNK_ID, PACK_DIRECTORY, PACK_KIND, PACK_SALT, PACK_SEAL, PACK_STORED_LENGTH, Section,
-    SectionBuilder,
+    Digests, Ints, PACK_CHUNK_ID, PACK_DIRECTORY, PACK_KIND, PACK_SALT, PACK_SEAL, PACK_STORED_LENGTH,
+    Section, SectionBuilder,
 };
 
 /// The bytes of the directory of a pack with these chunks, in stored order. A `salt` other than zero gives the pack
@@ -136,11 +136,15 @@ mod tests {
         let end = 16 + chunks.iter().map(ChunkHeader::whole_length).sum::<u64>();
         let bytes = encode_directory(&chunks, 0).unwrap();
         let directory = PackDirectory::parse(&bytes, PackHolds::Payload, end).unwrap();
+        let salted = encode_directory(&chunks, 7).unwrap();
+        assert_ne!(salted, bytes);
+        let again = PackDirectory::parse(&salted, PackHolds::Payload, end).unwrap();
+        assert!(again.chunks().eq(directory.chunks()));
         assert_eq!(directory.chunks().map(|(_, chunk)| chunk).collect::<Vec<_>>(), chunks);
         assert_eq!(directory.chunks().nth(1).unwrap().0, 16 + 40 + 9);
         for (holds, offset) in [(PackHolds::Payload, end + 1), (PackHolds::Metadata, end)] {
             assert_eq!(PackDirectory::parse(&bytes, holds, offset).unwrap_err().class, Class::Corrupt);
         }
-        assert!(PackDirectory::parse(&encode_directory(&[]).unwrap(), PackHolds::Both, 16).is_ok());
+        assert!(PackDirectory::parse(&encode_directory(&[], 0).unwrap(), PackHolds::Both, 16).is_ok());
     }
 }

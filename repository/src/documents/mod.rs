@@ -40,6 +40,24 @@ pub const DOCUMENTS: [(&str, &str, &str); 4] = [
     ("lock", lock::FORMAT, "repository, kind, host, user, process, written, sees, packs, mac"),
 ];
 
+/// The keys of the body of a snapshot, as the specification lists them.
+pub const SNAPSHOT_KEYS: [&str; 8] = ["time", "host", "user", "tags", "tool", "base", "archives", "report"];
+
+/// The keys of an archive in a snapshot, as the specification lists them.
+pub const ARCHIVE_KEYS: [&str; 11] = [
+    "name",
+    "path",
+    "tree_id",
+    "complete",
+    "entries",
+    "content_bytes",
+    "metadata",
+    "payload",
+    "started",
+    "sparse_chunks",
+    "sample",
+];
+
 /// What a repository is known by, wherever it lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct RepositoryId(pub [u8; 32]);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use diptych_backend::{FileKind, FileName};
 use diptych_format::pack::ChunkKind;
-use diptych_format::{Class, Digest, Error, Result, Stream};
+use diptych_format::{Class, Digest, Error, ReadAt, Result, Stream};
 
 use crate::chunk::{ChunkBytes, Decompressor, Verify};
 use crate::index::{Index, Location};
@@ -58,17 +58,16 @@ impl StoreReader {
                 let is_read = self.read_pack(&first.pack, &mut buffer, start).is_ok();
                 for location in now {
                     let at = (location.chunk.offset - start) as usize;
-                    let bytes = match buffer.get(at..).filter(|_| is_read) {
-                        Some(bytes) => decompressor.read_chunk(&location.chunk.header, verify, |out| {
-                            out.copy_from_slice(bytes.get(..out.len()).unwrap_or_default());
-                            Ok(())
-                        }),
-                        None => Err(Error::missing("")),
-                    };
-                    // By itself, or from another pack, the chunk may be readable; if not, that error says which it is.
                     let header = &location.chunk.header;
-                    let bytes =
-                        bytes.or_else(|_| self.read_chunk(header.kind, &header.id, verify, decompressor));
+                    let found = buffer.get(at..).filter(|_| is_read).and_then(|bytes| {
+                        let fill = |out: &mut [u8]| bytes.read_exact_at(out, 0);
+                        decompressor.read_chunk(header, verify, fill).ok()
+                    });
+                    // By itself, or from another pack, the chunk may be readable; if not, that error says which it is.
+                    let bytes = match found {
+                        Some(bytes) => Ok(bytes),
+                        None => self.read_chunk(header.kind, &header.id, verify, decompressor),
+                    };
                     each(location, bytes, decompressor)?;
                 }
             }
