@@ -86,8 +86,11 @@ pub struct Filter {
 impl Filter {
     /// Whether a snapshot passes.
     pub fn takes(&self, snapshot: &Snapshot) -> bool {
-        let paths: HashSet<&[u8]> =
-            snapshot.archives.iter().map(|archive| archive.path.as_deref().unwrap_or(&archive.name)).collect();
+        let paths: HashSet<&[u8]> = snapshot
+            .archives
+            .iter()
+            .map(|archive| archive.path.as_deref().unwrap_or(&archive.name))
+            .collect();
         self.host.as_ref().is_none_or(|host| *host == snapshot.host)
             && self.tags.iter().all(|tag| snapshot.tags.contains(tag))
             && self.paths.iter().all(|path| paths.contains(&path[..]))
@@ -99,7 +102,13 @@ pub fn find(listed: &[Listed], text: &str, filter: &Filter) -> Result<Listed> {
     let living = || listed.iter().filter(|listed| listed.forgotten.is_none());
     if text == "latest" {
         let newest = living().rfind(|listed| !listed.is_partial && filter.takes(&listed.snapshot));
-        let none = || Error::missing("latest", "there is no complete snapshot that fits", "`diptych snapshots` lists all.");
+        let none = || {
+            Error::missing(
+                "latest",
+                "there is no complete snapshot that fits",
+                "`diptych snapshots` lists all.",
+            )
+        };
         return newest.cloned().ok_or_else(none);
     }
     if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
@@ -110,9 +119,7 @@ pub fn find(listed: &[Listed], text: &str, filter: &Filter) -> Result<Listed> {
     let mut fitting = listed.iter().filter(|listed| listed.id.to_string().starts_with(&text));
     match (fitting.next(), fitting.next()) {
         (Some(one), None) => Ok(one.clone()),
-        (None, _) => {
-            Err(Error::missing(text, "there is no such snapshot", "`diptych snapshots` lists all."))
-        }
+        (None, _) => Err(Error::missing(text, "there is no such snapshot", "`diptych snapshots` lists all.")),
         (Some(a), Some(b)) => {
             let what = format!("{text} may be {} or {}: write more digits", a.short_id(), b.short_id());
             Err(Error::Usage(what))

@@ -246,7 +246,8 @@ impl Stream {
             let NumberedSlice { chunk: number, start, length } = *slice;
             let found = reused.get(&number).copied();
             let found = found.or_else(|| fresh(number).map(|(id, length)| (id, Some(length))));
-            let (chunk, chunk_length) = found.ok_or_else(|| Error::corrupt("a chunk of the payload has no id"))?;
+            let (chunk, chunk_length) =
+                found.ok_or_else(|| Error::corrupt("a chunk of the payload has no id"))?;
             Ok((Slice { chunk, start, length }, chunk_length))
         })
     }

@@ -94,8 +94,7 @@ impl Repository {
     /// Makes a repository where there is none.
     pub fn init(backend: Arc<dyn Backend>, options: &InitOptions) -> Result<Self> {
         backend.make_layout().map_err(told)?;
-        let encryption =
-            if options.password.is_some() { Encryption::Xaes256Gcm } else { Encryption::None };
+        let encryption = if options.password.is_some() { Encryption::Xaes256Gcm } else { Encryption::None };
         let config = Config::new(encryption, options.padding, options.created)?;
         let master = match &options.password {
             None => None,

@@ -39,8 +39,10 @@ impl LoadedSegment {
             sum
         };
         // No chunk is 4 GiB long; one that is said to be is of unknown length.
-        let chunk_length = |row| segment.chunk_length_of(row).and_then(|l| u32::try_from(l).ok()).unwrap_or(0);
-        let chunk_lengths = if segment.level() == 0 { rows.clone().map(chunk_length).collect() } else { Vec::new() };
+        let chunk_length =
+            |row| segment.chunk_length_of(row).and_then(|l| u32::try_from(l).ok()).unwrap_or(0);
+        let chunk_lengths =
+            if segment.level() == 0 { rows.clone().map(chunk_length).collect() } else { Vec::new() };
         let (rows, ends) = if segment.level() == 0 {
             let rows: Vec<Slice> = rows.map(|row| segment.slice(row)).collect();
             let ends = rows.iter().map(|slice| add(u64::from(slice.length))).collect();

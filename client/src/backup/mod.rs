@@ -7,36 +7,36 @@
 //! Spec: repository.md sections 9 to 11.
 
 mod report;
+mod store;
 
 use std::collections::HashSet;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use diptych_format::pack::ChunkKind;
 use diptych_format::{Digest, Error as FormatError, Monitor, Time};
 use diptych_localfs::scan::{ScanOptions, scan};
 use diptych_localfs::select::Selection;
+use diptych_repository::Repository;
 use diptych_repository::chunk::Compression;
-use diptych_repository::documents::{
-    ArchiveRecord, Body, Clock, Lock, LockKind, Report, Snapshot, SnapshotKind, StreamRecord,
-};
-use diptych_repository::{Repository, StoreWriter};
+use diptych_repository::documents::{ArchiveRecord, Clock, Lock, LockKind, Report, SnapshotKind};
 use jiff::Timestamp;
 
-use crate::create::{Assembly, ChunkWriter, Storing, TOOL, pipeline};
+use crate::create::pipeline::{self, write_maps};
+use crate::create::{Assembly, ChunkWriter};
 use crate::error::{Error, InPlace, Result};
 use crate::progress::Progress;
-use crate::reuse::{Base, ChangeKey, Counts};
+use crate::reuse::{Base, Bases, ChangeKey, Counts, Sample};
 use crate::snapshots::{self, Listed};
 use report::Recorder;
+use store::{Current, Made, Store};
 
 /// A change so shortly before the scan of the base began may have been followed by one with the same time: the clock of
 /// a file system has steps, of two seconds at most.
 const YOUNG_SECONDS: i64 = 2;
-/// How often a commit may find that packs of its own are gone.
-const COMMIT_TRIES: u32 = 8;
 
 /// A tree to back up.
 #[derive(Clone, Debug)]
@@ -45,6 +45,13 @@ pub struct Source {
     pub name: Vec<u8>,
     /// Where it is.
     pub path: PathBuf,
+}
+
+impl Source {
+    /// How the snapshot tells the path.
+    fn recorded_path(&self) -> Option<Vec<u8>> {
+        Some(self.path.as_os_str().as_bytes().to_vec())
+    }
 }
 
 /// What a run compares with.
@@ -87,6 +94,10 @@ pub struct BackupOptions {
     pub compares_inode: bool,
     /// Least part of a chunk, in percent, that must be in use for it to be used on.
     pub min_live: u8,
+    /// One in so many chunks whose files are read though they count as unchanged; 0 for none.
+    pub sample_one_in: u64,
+    /// How often a partial snapshot is made.
+    pub checkpoint_every: Duration,
     /// How chunks are compressed.
     pub compression: Compression,
     /// Threads that read, and as many that compress.
@@ -145,17 +156,10 @@ pub fn backup(
     if !options.is_dry_run {
         lease = Some(Lease::take(repository, &options.identity)?);
     }
-    let base = find_base(repository, options, &*progress)?;
+    let bases = find_bases(repository, options, &*progress)?;
+    let store = Store::new(repository, options, bases.first().map(|base| base.id));
     let recorder = Arc::new(Recorder::new(progress));
-    let mut run = Run {
-        repository,
-        options,
-        recorder,
-        base,
-        store: Store { writer: repository.writer(), is_dry: options.is_dry_run, bytes: 0, chunks: 0 },
-        records: Vec::new(),
-        archives: Vec::new(),
-    };
+    let mut run = Run { repository, options, recorder, bases, store, archives: Vec::new() };
     for source in &options.sources {
         run.archive(source)?;
     }
@@ -223,47 +227,37 @@ fn packs_of(
     Ok(locks.into_iter().filter_map(|(name, lock)| Some((name, pick(lock.kind)?))).collect())
 }
 
-/// The snapshot to compare with.
-fn find_base(
+/// The snapshots to compare with: what an interrupted run left, then the newest complete one.
+fn find_bases(
     repository: &Repository,
     options: &BackupOptions,
     progress: &dyn Progress,
-) -> Result<Option<Listed>> {
+) -> Result<Vec<Listed>> {
     let listed = match &options.base {
-        BaseChoice::None => return Ok(None),
+        BaseChoice::None => return Ok(Vec::new()),
         _ => snapshots::list(repository, progress)?,
     };
     if let BaseChoice::Snapshot(text) = &options.base {
-        return snapshots::find(&listed, text, &snapshots::Filter::default()).map(Some);
+        return snapshots::find(&listed, text, &snapshots::Filter::default()).map(|base| vec![base]);
     }
-    let paths: HashSet<&[u8]> = options.sources.iter().map(|source| source.path.as_os_str().as_bytes()).collect();
-    let is_same = |listed: &&Listed| {
-        let found: HashSet<&[u8]> =
-            listed.snapshot.archives.iter().filter_map(|archive| archive.path.as_deref()).collect();
-        !listed.is_partial
-            && listed.forgotten.is_none()
-            && listed.snapshot.host == options.identity.host
-            && found == paths
+    let paths: HashSet<Vec<u8>> = options.sources.iter().filter_map(Source::recorded_path).collect();
+    let of_this_host =
+        |listed: &&Listed| listed.forgotten.is_none() && listed.snapshot.host == options.identity.host;
+    let paths_of = |listed: &Listed| -> HashSet<Vec<u8>> {
+        listed.snapshot.archives.iter().filter_map(|archive| archive.path.clone()).collect()
     };
-    Ok(listed.iter().rfind(is_same).cloned())
-}
-
-/// Where chunks go.
-struct Store {
-    writer: StoreWriter,
-    is_dry: bool,
-    bytes: u64,
-    chunks: u64,
-}
-
-impl ChunkWriter for Store {
-    fn append(&mut self, kind: ChunkKind, id: Digest, stored: &[u8]) -> diptych_format::Result<()> {
-        if self.is_dry || self.writer.append(kind, id, stored)? {
-            self.bytes += stored.len() as u64;
-            self.chunks += 1;
+    let mut bases = Vec::new();
+    for candidate in listed.iter().rev().filter(of_this_host) {
+        if !candidate.is_partial && paths_of(candidate) == paths {
+            bases.push(candidate.clone());
+            break;
         }
-        Ok(())
+        // It was interrupted before it came to all paths.
+        if candidate.is_partial && bases.is_empty() && paths_of(candidate).is_subset(&paths) {
+            bases.push(candidate.clone());
+        }
     }
+    Ok(bases)
 }
 
 /// A run under way.
@@ -271,9 +265,9 @@ struct Run<'r> {
     repository: &'r Repository,
     options: &'r BackupOptions,
     recorder: Arc<Recorder>,
-    base: Option<Listed>,
-    store: Store,
-    records: Vec<ArchiveRecord>,
+    /// What it compares with, the first that has an entry as it is.
+    bases: Vec<Listed>,
+    store: Store<'r>,
     archives: Vec<ArchiveReport>,
 }
 
@@ -281,27 +275,33 @@ impl Run<'_> {
     fn archive(&mut self, source: &Source) -> Result<()> {
         let started = clock();
         let place = source.path.display().to_string();
-        let base = self.base_of(source);
         let options = self.options;
+        let records = self.records_of(source);
+        let sample = records.first().map_or(0, |record| record.sample.wrapping_add(1));
+        let bases = Bases {
+            in_order: records.iter().filter_map(|record| self.open_base(record)).collect(),
+            min_live: options.min_live,
+            sample: Sample { one_in: options.sample_one_in, round: sample },
+        };
+        self.store.current = Some(Current {
+            source: source.clone(),
+            started: Clock { seconds: started.seconds, nanoseconds: started.nanoseconds },
+            sample,
+        });
         let scan_options = ScanOptions { selection: options.selection.clone(), threads: options.threads };
         let monitor: Arc<dyn Monitor> = self.recorder.clone();
         self.recorder.begin(&source.name);
         let scan = scan(&source.path, scan_options, Arc::clone(&monitor)).in_place("")?;
         let assembly = Assembly {
-            base,
+            bases: Some(bases).filter(|bases| !bases.in_order.is_empty()),
+            checkpoint_every: Some(options.checkpoint_every),
             ..Assembly::new(options.threads, options.max_memory, options.is_strict, &options.interrupt)
         };
-        let index = self.repository.index();
-        let storing = Storing {
-            compression: options.compression,
-            keys: self.repository.chunk_keys().clone(),
-            padding: self.repository.config().padding,
-            is_stored: &|_, id| index.contains(id),
-        };
-        let store = &mut self.store;
+        let (storing, store) = (self.store.storing(), &mut self.store);
         let (assembled, written) =
             pipeline::run(scan, &assembly, &storing, &monitor, store).in_place(&place)?;
-        let maps = pipeline::write_maps(&assembled, &written, &storing, true, store).in_place(&place)?;
+        let maps = write_maps(&assembled.payload, &written, &written.metadata, &storing, true, store)
+            .in_place(&place)?;
         let trailer = assembled.finished.trailer;
         self.archives.push(ArchiveReport {
             name: source.name.clone(),
@@ -311,34 +311,37 @@ impl Run<'_> {
             content_bytes: assembled.content_bytes,
             counts: assembled.counts,
         });
-        self.records.push(ArchiveRecord {
-            name: source.name.clone(),
-            path: Some(source.path.as_os_str().as_bytes().to_vec()),
-            tree_id: trailer.tree_id,
-            complete: trailer.is_complete(),
-            entries: trailer.entries,
+        let made = Made {
+            finished: &assembled.finished,
+            maps: &maps,
             content_bytes: assembled.content_bytes,
-            metadata: StreamRecord { root: maps.metadata.id, length: maps.metadata.length },
-            payload: StreamRecord { root: maps.payload.id, length: maps.payload.length },
-            started: Clock { seconds: started.seconds, nanoseconds: started.nanoseconds },
-            sparse_chunks: assembled.sparse,
-            sample: 0,
-        });
+            sparse: &assembled.sparse,
+        };
+        let record = self.store.record(&made);
+        self.store.records.extend(record);
+        self.store.current = None;
         Ok(())
     }
 
-    /// The archive of the base that a tree is compared with. One that cannot be opened is told and done without.
-    fn base_of(&self, source: &Source) -> Option<Base> {
-        let base = self.base.as_ref()?;
-        let path = source.path.as_os_str().as_bytes();
-        let record = base.snapshot.archives.iter().find(|archive| archive.path.as_deref() == Some(path))?;
+    /// What the bases say of a tree.
+    fn records_of(&self, source: &Source) -> Vec<ArchiveRecord> {
+        let path = source.recorded_path();
+        let of = |base: &Listed| {
+            let mut archives = base.snapshot.archives.iter();
+            archives.find(|archive| archive.path.is_some() && archive.path == path).cloned()
+        };
+        self.bases.iter().filter_map(of).collect()
+    }
+
+    /// An archive to compare with. One that cannot be opened is told and done without.
+    fn open_base(&self, record: &ArchiveRecord) -> Option<Base> {
         let caches = snapshots::caches(self.repository);
         let opened = snapshots::open_streams(self.repository, record, &caches);
         let (archive, payload) = match opened {
             Ok(opened) => opened,
             Err(error) => {
-                let what = format!("the base cannot be read, and everything is read again: {error}");
-                let path = source.name.clone();
+                let what = format!("the base cannot be read, and files are read again: {error}");
+                let path = record.name.clone();
                 self.recorder.problem(diptych_format::Problem { path, what, is_loss: false });
                 return None;
             }
@@ -357,42 +360,36 @@ impl Run<'_> {
             },
             avoided: record.sparse_chunks.iter().copied().collect(),
             has_chunk: Arc::new(move |id| index.contains(id)),
-            min_live: self.options.min_live,
         })
     }
 
     /// Commits the run. Spec: section 11.
     fn finish(mut self) -> Result<BackupReport> {
-        let losses = self.recorder.losses();
         let snapshot = if self.options.is_dry_run { None } else { Some(self.commit()?) };
         Ok(BackupReport {
             snapshot,
-            base: self.base.map(|base| base.id),
+            base: self.bases.first().map(|base| base.id),
             archives: self.archives,
             stored_bytes: self.store.bytes,
             stored_chunks: self.store.chunks,
-            losses,
+            losses: self.recorder.losses(),
         })
     }
 
     fn commit(&mut self) -> Result<Digest> {
         let report = self.store_report()?;
-        self.store.writer.flush()?;
-        let identity = &self.options.identity;
-        let body = Body::Snapshot(Snapshot {
-            time: identity.time,
-            host: identity.host.clone(),
-            user: identity.user.clone(),
-            tags: identity.tags.clone(),
-            tool: TOOL.to_owned(),
-            base: self.base.as_ref().map(|base| base.id),
-            archives: std::mem::take(&mut self.records),
-            report,
-        });
+        self.store.flush()?;
+        let records = std::mem::take(&mut self.store.records);
+        let body = self.store.snapshot(records, report);
         let pending = self.repository.put_snapshot(SnapshotKind::Pending, body.clone())?;
         self.refuse_doomed()?;
         let snapshot = self.repository.put_snapshot(SnapshotKind::Snapshot, body)?;
         self.repository.remove_snapshot(&pending.id)?;
+        self.store.remove_partial()?;
+        for base in self.bases.iter().filter(|base| base.is_partial) {
+            // Whatever it has, this one has as well.
+            self.repository.remove_snapshot(&base.id)?;
+        }
         self.repository.index().merge_levels()?;
         Ok(snapshot.id)
     }
@@ -403,11 +400,9 @@ impl Run<'_> {
             LockKind::Doom { packs } => Some(packs),
             _ => None,
         })?;
-        let doomed: HashSet<Digest> = doomed.into_iter().flat_map(|(_, packs)| packs).collect();
-        if doomed.is_empty() {
+        if doomed.iter().all(|(_, packs)| packs.is_empty()) {
             return Ok(());
         }
-        let _ = COMMIT_TRIES;
         let what = "packs that this run may use are being removed by `prune`";
         Err(Error::Failed {
             place: self.repository.backend().location(),
@@ -419,15 +414,9 @@ impl Run<'_> {
     /// Stores what there is to report.
     fn store_report(&mut self) -> Result<Option<Report>> {
         let Some(bytes) = self.recorder.encode()? else { return Ok(None) };
-        let keys = self.repository.chunk_keys();
-        let id = keys.chunk_id(ChunkKind::Report, &bytes);
-        if !self.repository.index().contains(&id)? {
-            let storing = Storing {
-                compression: self.options.compression,
-                keys: keys.clone(),
-                padding: self.repository.config().padding,
-                is_stored: &|_, _| Ok(false),
-            };
+        let storing = self.store.storing();
+        let id = storing.keys.chunk_id(ChunkKind::Report, &bytes);
+        if !(storing.is_stored)(ChunkKind::Report, &id)? {
             let mut out = Vec::new();
             storing.metadata_compressor().store(ChunkKind::Report, id, &bytes, &mut out)?;
             self.store.append(ChunkKind::Report, id, &out)?;

@@ -1,11 +1,14 @@
 //! `diptych backup`.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use serde_json::json;
 
-use crate::backup::{BackupOptions, BackupReport, BaseChoice, Identity, backup, host_name, source, user_name};
+use crate::backup::{
+    BackupOptions, BackupReport, BaseChoice, Identity, backup, host_name, source, user_name,
+};
 use crate::create::MEMORY_MIN;
 use crate::error::{Error, Result};
 use crate::names;
@@ -68,6 +71,12 @@ pub struct Arguments {
     #[arg(long, value_name = "PERCENT", default_value_t = crate::reuse::MIN_LIVE,
         value_parser = clap::value_parser!(u8).range(0..=100))]
     min_live: u8,
+    /// Read this part of what counts as unchanged all the same, in percent, another one in each run; 0 for none.
+    #[arg(long, value_name = "PERCENT", default_value_t = 0.5, value_parser = parse_percent)]
+    sample: f64,
+    /// Make a partial snapshot every so many seconds, from which an interrupted run goes on.
+    #[arg(long, value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..))]
+    checkpoint: u64,
     /// Store nothing: say what would be.
     #[arg(long)]
     dry_run: bool,
@@ -88,6 +97,13 @@ pub struct Arguments {
     json: Json,
 }
 
+fn parse_percent(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(percent) if (0.0..=100.0).contains(&percent) => Ok(percent),
+        _ => Err("write a part in percent, from 0 to 100".to_owned()),
+    }
+}
+
 fn parse_memory(text: &str) -> Result<u64, String> {
     match parse_size(text)? {
         memory if memory < MEMORY_MIN => Err(format!("at least {} are needed", show_size(MEMORY_MIN))),
@@ -97,7 +113,9 @@ fn parse_memory(text: &str) -> Result<u64, String> {
 
 pub(super) fn run(arguments: &Arguments, common: &Common) -> Result<Outcome> {
     if arguments.name.is_some() && arguments.paths.len() > 1 {
-        return Err(Error::Usage("--name is for one PATH: each archive of a snapshot has its own".to_owned()));
+        return Err(Error::Usage(
+            "--name is for one PATH: each archive of a snapshot has its own".to_owned(),
+        ));
     }
     let mut sources = Vec::new();
     for path in &arguments.paths {
@@ -127,6 +145,8 @@ pub(super) fn run(arguments: &Arguments, common: &Common) -> Result<Outcome> {
         compares_ctime: !arguments.ignore_ctime,
         compares_inode: !arguments.ignore_inode,
         min_live: arguments.min_live,
+        sample_one_in: if arguments.sample > 0.0 { (100.0 / arguments.sample).round() as u64 } else { 0 },
+        checkpoint_every: Duration::from_secs(arguments.checkpoint),
         compression: arguments.compression,
         threads: arguments.threads.count(),
         max_memory: arguments.max_memory,

@@ -43,8 +43,9 @@ impl PasswordOptions {
     /// The password that was given other than by hand.
     pub fn given(&self) -> Result<Option<Vec<u8>>> {
         if let Some(file) = &self.password_file {
-            let bytes = std::fs::read(file)
-                .map_err(|error| Error::io(file.display().to_string(), "the password cannot be read", error))?;
+            let bytes = std::fs::read(file).map_err(|error| {
+                Error::io(file.display().to_string(), "the password cannot be read", error)
+            })?;
             return first_line(bytes, &file.display().to_string()).map(Some);
         }
         if let Some(command) = &self.password_command {
@@ -130,7 +131,8 @@ impl RepositoryOptions {
         let given = self.password.given()?;
         let is_expected = given.is_some();
         let mut refused = None;
-        let password = || match given.map_or_else(|| ask(&format!("password for {}: ", self.repository)), Ok) {
+        let password = || match given.map_or_else(|| ask(&format!("password for {}: ", self.repository)), Ok)
+        {
             Ok(password) => Ok(password),
             Err(error) => {
                 refused = Some(error);

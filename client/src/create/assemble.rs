@@ -6,6 +6,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, bounded};
 use diptych_encoder::payload::Stream;
@@ -22,7 +23,7 @@ use super::buffers::{Buffers, Bytes};
 use super::read::{Dispatcher, FileBatch, FileRead, Item, LargePart, Outcome, read_jobs};
 use crate::owners;
 use crate::reuse::compare::Reused;
-use crate::reuse::{Base, Counts};
+use crate::reuse::{Bases, Counts};
 
 /// What the streams become.
 pub(crate) trait Sink {
@@ -32,6 +33,22 @@ pub(crate) trait Sink {
     fn metadata(&mut self, chunk: Vec<u8>) -> Result<()>;
     /// Takes chunk `number` of the payload stream.
     fn payload(&mut self, number: u64, chunk: Bytes) -> Result<()>;
+    /// Takes what would end the streams here, as a partial archive; they go on as if nothing had been.
+    fn checkpoint(&mut self, branch: Vec<Vec<u8>>, partial: Partial) -> Result<()> {
+        let _ = (branch, partial);
+        Ok(())
+    }
+}
+
+/// What there is of an archive whose run is under way.
+#[derive(Debug)]
+pub(crate) struct Partial {
+    /// The end of its metadata stream.
+    pub finished: Finished,
+    /// Its payload stream.
+    pub payload: Stream,
+    /// Bytes of contents, holes counted.
+    pub content_bytes: u64,
 }
 
 /// How to assemble.
@@ -44,8 +61,10 @@ pub(crate) struct Assembly {
     pub known_max: usize,
     /// Whether what cannot be captured whole ends the run.
     pub is_strict: bool,
-    /// The earlier archive that the tree is compared with.
-    pub base: Option<Base>,
+    /// The earlier archives that the tree is compared with.
+    pub bases: Option<Bases>,
+    /// How often what there is so far is handed on as a partial archive; it is on an interruption, too.
+    pub checkpoint_every: Option<Duration>,
     /// Set from outside to end the run.
     pub interrupt: Arc<AtomicBool>,
 }
@@ -62,7 +81,8 @@ impl Assembly {
             window: memory / 4,
             known_max: usize::try_from(memory / 4 / KNOWN_COST).unwrap_or(usize::MAX),
             is_strict,
-            base: None,
+            bases: None,
+            checkpoint_every: None,
             interrupt: Arc::clone(interrupt),
         }
     }
@@ -96,14 +116,10 @@ pub(crate) fn assemble(
     let (job_sender, jobs) = bounded(64);
     std::thread::scope(|scope| {
         let budget = &budget;
-        let dispatcher = Dispatcher {
-            jobs: job_sender,
-            items: item_sender,
-            budget: budget.clone(),
-            monitor: &**monitor,
-        };
-        let base = assembly.base.clone();
-        let dispatching = scope.spawn(move || dispatcher.run(scan, base));
+        let dispatcher =
+            Dispatcher { jobs: job_sender, items: item_sender, budget: budget.clone(), monitor: &**monitor };
+        let bases = assembly.bases.clone();
+        let dispatching = scope.spawn(move || dispatcher.run(scan, bases));
         for _ in 0..assembly.threads.max(1) {
             let jobs = jobs.clone();
             scope.spawn(move || read_jobs(&jobs, buffers, &**monitor, keeps_contents));
@@ -163,8 +179,17 @@ impl Assembler<'_> {
     fn run(mut self, items: &Receiver<Item>, assembly: &Assembly) -> Result<Assembled> {
         let mut is_whole = false;
         let mut depth = 0usize;
+        let mut last_checkpoint = Instant::now();
         for item in items {
+            if assembly.checkpoint_every.is_some_and(|every| last_checkpoint.elapsed() >= every) && depth > 0
+            {
+                self.checkpoint()?;
+                last_checkpoint = Instant::now();
+            }
             if assembly.interrupt.load(Ordering::Relaxed) {
+                if assembly.checkpoint_every.is_some() && depth > 0 {
+                    self.checkpoint()?;
+                }
                 return Err(Error::io("the run", std::io::ErrorKind::Interrupted.into()));
             }
             match item {
@@ -197,6 +222,16 @@ impl Assembler<'_> {
         self.finish(&owners)
     }
 
+    /// Hands on what would end the streams here. The open group ends, so that its bytes are there.
+    fn checkpoint(&mut self) -> Result<()> {
+        self.end_group()?;
+        self.hand_metadata_on()?;
+        let owners = owners::look_up(&self.users, &self.groups);
+        let (branch, finished) = self.tree.checkpoint(&owners)?;
+        let partial = Partial { finished, payload: self.payload.so_far(), content_bytes: self.content_bytes };
+        self.sink.checkpoint(branch, partial)
+    }
+
     fn finish(mut self, owners: &Owners) -> Result<Assembled> {
         let finished = self.tree.finish(owners)?;
         self.hand_metadata_on()?;
@@ -215,18 +250,29 @@ impl Assembler<'_> {
 
     fn take_batch(&mut self, batch: FileBatch, assembly: &Assembly) -> Result<()> {
         for file in batch.files {
-            let FileRead { found, link, reason, outcome } = file;
+            let FileRead { found, link, reason, expected, outcome } = file;
             let mark = self.payload.mark();
             if let Some(reason) = reason {
                 self.counts.read(reason, &found);
             }
             let entry = match outcome {
                 Outcome::Reused(reused) => self.take_reused(*reused),
-                Outcome::Whole(entry, range) => {
-                    self.take_small(&entry, batch.contents.get(range).unwrap_or(&[]))?;
+                Outcome::Whole(entry, range) => match expected {
+                    Some(expected) if self.is_as_expected(&found, &entry, &expected) => {
+                        self.take_reused(*expected)
+                    }
+                    _ => {
+                        self.take_small(&entry, batch.contents.get(range).unwrap_or(&[]))?;
+                        entry
+                    }
+                },
+                Outcome::Large(parts) => {
+                    let entry = self.take_large(&parts)?;
+                    if let Some(expected) = expected {
+                        self.is_as_expected(&found, &entry, &expected);
+                    }
                     entry
                 }
-                Outcome::Large(parts) => self.take_large(&parts)?,
                 Outcome::Repeated => match self.repeat(&found, link)? {
                     Some(entry) => entry,
                     None => continue,
@@ -254,6 +300,22 @@ impl Assembler<'_> {
         }
         self.buffers.give(batch.contents);
         Ok(())
+    }
+
+    /// Whether a file that counted as unchanged was. If not, other files like it may have been missed.
+    fn is_as_expected(&mut self, found: &Found, read: &Entry, expected: &Reused) -> bool {
+        let digest = |entry: &Entry| match entry.holds {
+            Holds::Content { digest, .. } => Some(digest),
+            _ => None,
+        };
+        if digest(read) == digest(&expected.row.entry) || !read.status.is_complete() {
+            return digest(read) == digest(&expected.row.entry);
+        }
+        self.counts.missed += 1;
+        let what = "its content has changed and nothing else has: others may have without being noticed; \
+            run this again with --force";
+        self.problem(&found.path(), what);
+        false
     }
 
     /// A file that is as the base has it.

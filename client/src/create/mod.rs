@@ -7,8 +7,8 @@
 mod assemble;
 mod budget;
 mod buffers;
-pub(crate) mod pipeline;
 mod own;
+pub(crate) mod pipeline;
 mod read;
 mod store;
 
@@ -28,12 +28,12 @@ use diptych_repository::chunk::Compression;
 use diptych_repository::pack::PackWriter;
 use diptych_repository::{ChunkKeys, Padding};
 
-pub(crate) use assemble::Assembly;
+pub(crate) use assemble::{Assembly, Partial};
 use assemble::{Sink, assemble};
 use buffers::{Buffers, Bytes};
 use pipeline::Maps;
 use store::Packs;
-pub(crate) use store::{ChunkWriter, Storing};
+pub(crate) use store::{ChunkWriter, Storing, WrittenChunks};
 
 /// Least memory that a run works with.
 pub const MEMORY_MIN: u64 = 64 << 20;
@@ -155,10 +155,11 @@ fn write_archive<W: Write + Send>(
         keys: ChunkKeys::plain(),
         padding: Padding::None,
         // An archive file has nothing but what this run puts there.
-        is_stored: &|_, _| Ok(false),
+        is_stored: Box::new(|_, _| Ok(false)),
     };
     let (assembled, written) = pipeline::run(scan, &assembly, &storing, monitor, &mut packs)?;
-    let maps = pipeline::write_maps(&assembled, &written, &storing, false, &mut packs)?;
+    let maps =
+        pipeline::write_maps(&assembled.payload, &written, &written.metadata, &storing, false, &mut packs)?;
     let trailer = assembled.finished.trailer;
     let manifest = manifest(&assembled.finished, &maps).encode()?;
     let id = storing.keys.chunk_id(ChunkKind::Manifest, &manifest);

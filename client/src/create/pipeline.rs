@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use crossbeam_channel::bounded;
+use diptych_encoder::payload::Stream;
 use diptych_format::map::{BuiltSegment, MapBuilder, SegmentRef, Slice};
 use diptych_format::pack::ChunkKind;
-use diptych_format::{Error, Monitor, Result};
+use diptych_format::{Digest, Error, Monitor, Result};
 use diptych_localfs::scan::Scan;
 use diptych_repository::ChunkKeys;
 use diptych_repository::chunk::Compressor;
@@ -58,24 +59,29 @@ pub(crate) struct Maps {
     pub stored: u64,
 }
 
-/// Writes the maps of both streams. With `has_chunk_lengths` they tell the raw lengths of chunks.
+/// Writes the maps of both streams; `metadata` are the chunks of the metadata stream. With `has_chunk_lengths` they tell
+/// the raw lengths of chunks.
 pub(crate) fn write_maps(
-    assembled: &Assembled,
+    payload: &Stream,
     written: &WrittenChunks,
+    metadata: &[(Digest, u32)],
     storing: &Storing<'_>,
     has_chunk_lengths: bool,
     writer: &mut dyn ChunkWriter,
 ) -> Result<Maps> {
     let told = |length: Option<u32>| length.filter(|_| has_chunk_lengths);
     let (payload, payload_segments) = build_map(
-        assembled.payload.with_ids(|number| written.payload(number)).map(|slice| {
-            slice.map(|(slice, length)| (slice, told(length)))
+        payload
+            .with_ids(|number| written.payload(number))
+            .map(|slice| slice.map(|(slice, length)| (slice, told(length)))),
+        &storing.keys,
+    )?;
+    let (metadata, metadata_segments) = build_map(
+        metadata.iter().map(|(chunk, length)| {
+            Ok((Slice { chunk: *chunk, start: 0, length: *length }, told(Some(*length))))
         }),
         &storing.keys,
     )?;
-    let (metadata, metadata_segments) = build_map(written.metadata.iter().map(|(chunk, length)| {
-        Ok((Slice { chunk: *chunk, start: 0, length: *length }, told(Some(*length))))
-    }), &storing.keys)?;
     let mut compressor = storing.metadata_compressor();
     let mut present = std::collections::HashSet::new();
     let mut stored = 0;

@@ -20,7 +20,7 @@ use diptych_localfs::scan::{Directory, Found, Scan, Step};
 use super::budget::{Budget, Permit};
 use super::buffers::{Buffers, Bytes};
 use crate::reuse::compare::{Compare, Decided, FileWork, Reused, Work};
-use crate::reuse::{Base, Reason};
+use crate::reuse::{Bases, Reason};
 
 /// Files of a batch at most, and bytes of theirs.
 const BATCH_FILES: usize = 128;
@@ -66,6 +66,8 @@ pub(super) struct FileRead {
     pub link: Option<LinkKey>,
     /// Why it was read, if it was.
     pub reason: Option<Reason>,
+    /// What the base has, if it was read for a sample.
+    pub expected: Option<Box<Reused>>,
     /// The rest.
     pub outcome: Outcome,
 }
@@ -114,13 +116,13 @@ pub(super) struct Dispatcher<'d> {
 impl Dispatcher<'_> {
     /// Runs the scan to its end and hands its steps out in order. Gives the chunks of the base that are used though too
     /// little of them is.
-    pub(super) fn run(self, scan: Scan, base: Option<Base>) -> Vec<Digest> {
-        match base {
+    pub(super) fn run(self, scan: Scan, bases: Option<Bases>) -> Vec<Digest> {
+        match bases {
             None => {
                 self.run_plain(scan);
                 Vec::new()
             }
-            Some(base) => self.run_compared(scan, Compare::new(base)),
+            Some(bases) => self.run_compared(scan, Compare::new(bases)),
         }
     }
 
@@ -197,7 +199,7 @@ impl Dispatcher<'_> {
         let mut bytes = 0;
         for file in files {
             let facts = &file.found.facts;
-            let is_read = matches!(file.work, Work::Read(_)) && facts.kind == Kind::File;
+            let is_read = matches!(file.work, Work::Read(_) | Work::Sample(_)) && facts.kind == Kind::File;
             let size = if is_read { facts.size } else { 0 };
             let is_large = size >= LARGE_MIN;
             if !batch.is_empty() && (is_large || batch.len() >= BATCH_FILES || bytes + size > BATCH_BYTES) {
@@ -262,14 +264,14 @@ pub(super) fn read_jobs(
         let mut files = Vec::with_capacity(job.files.len());
         let mut large = None;
         for FileWork { found, link, work } in job.files {
-            let (reason, outcome) = match work {
-                Work::Repeated => (None, Outcome::Repeated),
-                Work::Reuse(reused) => (None, Outcome::Reused(reused)),
-                Work::Read(reason) => {
-                    (Some(reason), read_file(&found, &mut contents, monitor, &mut large))
-                }
+            let mut read = || read_file(&found, &mut contents, monitor, &mut large);
+            let (reason, expected, outcome) = match work {
+                Work::Repeated => (None, None, Outcome::Repeated),
+                Work::Reuse(reused) => (None, None, Outcome::Reused(reused)),
+                Work::Read(reason) => (Some(reason), None, read()),
+                Work::Sample(reused) => (Some(Reason::Sample), Some(reused), read()),
             };
-            files.push(FileRead { found, link, reason, outcome });
+            files.push(FileRead { found, link, reason, expected, outcome });
         }
         // A failed send means that the assembler has given up; the next job will find its channel closed as well. The
         // sender goes at once: a batch that nobody takes then goes with it, and with that the large file's channel.

@@ -10,26 +10,30 @@ use crossbeam_channel::{Receiver, Sender};
 use diptych_format::pack::ChunkKind;
 use diptych_format::{Digest, Error, Result};
 use diptych_repository::chunk::{Compression, Compressor};
-use diptych_repository::{ChunkKeys, Padding};
 use diptych_repository::pack::PackWriter;
+use diptych_repository::{ChunkKeys, Padding};
 
-use super::assemble::Sink;
+use super::assemble::{Partial, Sink};
 use super::buffers::{Buffers, Bytes};
 
 /// What a chunk is to the archive.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 enum Use {
     /// The payload chunk of this number.
     Payload(u64),
     /// The next one of the metadata stream.
     Metadata,
+    /// One of those that end the metadata stream of a partial archive.
+    Branch,
+    /// No chunk: the partial archive that the chunks of a branch ended.
+    Checkpoint(Box<Partial>),
 }
 
 impl Use {
-    fn kind(self) -> ChunkKind {
+    fn kind(&self) -> ChunkKind {
         match self {
             Use::Payload(_) => ChunkKind::Payload,
-            Use::Metadata => ChunkKind::Metadata,
+            _ => ChunkKind::Metadata,
         }
     }
 }
@@ -81,6 +85,11 @@ impl Sink for StoreSink {
     fn payload(&mut self, number: u64, chunk: Bytes) -> Result<()> {
         self.send(Use::Payload(number), chunk)
     }
+
+    fn checkpoint(&mut self, branch: Vec<Vec<u8>>, partial: Partial) -> Result<()> {
+        branch.into_iter().try_for_each(|chunk| self.send(Use::Branch, Bytes::whole(chunk)))?;
+        self.send(Use::Checkpoint(Box::new(partial)), Bytes::whole(Vec::new()))
+    }
 }
 
 /// The chunks that were given to the compressing threads, by id, with the number of the first.
@@ -111,7 +120,7 @@ pub(crate) struct Storing<'s> {
     /// Whether their length is hidden.
     pub padding: Padding,
     /// Whether one is stored already, before this run.
-    pub is_stored: &'s (dyn Fn(ChunkKind, &Digest) -> Result<bool> + Sync),
+    pub is_stored: Box<dyn Fn(ChunkKind, &Digest) -> Result<bool> + Send + Sync + 's>,
 }
 
 impl Storing<'_> {
@@ -135,8 +144,9 @@ pub(crate) fn compress_jobs(
     for job in jobs {
         let raw = job.bytes.as_slice();
         let kind = job.usage.kind();
-        let id = keys.chunk_id(kind, raw);
-        let stored = if known.has_earlier(id, job.sequence) {
+        let is_chunk = !matches!(job.usage, Use::Checkpoint(_));
+        let id = if is_chunk { keys.chunk_id(kind, raw) } else { Digest::NONE };
+        let stored = if !is_chunk || known.has_earlier(id, job.sequence) {
             Ok(None)
         } else {
             let compressor = if kind == ChunkKind::Payload { &mut payload } else { &mut metadata };
@@ -162,6 +172,16 @@ pub(crate) fn compress_jobs(
 pub(crate) trait ChunkWriter {
     /// Takes one that was not there yet; `stored` has its header.
     fn append(&mut self, kind: ChunkKind, id: Digest, stored: &[u8]) -> Result<()>;
+    /// All chunks of a partial archive have come: `metadata` are those of its metadata stream, with their lengths.
+    fn checkpoint(
+        &mut self,
+        partial: &Partial,
+        written: &WrittenChunks,
+        metadata: &[(Digest, u32)],
+    ) -> Result<()> {
+        let _ = (partial, written, metadata);
+        Ok(())
+    }
 }
 
 /// What was written: the ids of both streams' chunks, and lengths.
@@ -171,6 +191,8 @@ pub(crate) struct WrittenChunks {
     pub metadata: Vec<(Digest, u32)>,
     /// Ids and lengths of the fresh payload chunks, by number.
     payload: Vec<Option<(Digest, u32)>>,
+    /// The same of the branch that ends a partial archive.
+    branch: Vec<(Digest, u32)>,
     /// Bytes stored for the metadata stream.
     pub stored_metadata: u64,
     /// Bytes stored for the payload.
@@ -185,14 +207,19 @@ impl WrittenChunks {
 
     fn note(&mut self, chunk: &StoredChunk, stored: u64) {
         let found = (chunk.id, chunk.raw_length);
-        match chunk.usage {
+        match &chunk.usage {
             Use::Metadata => {
                 self.metadata.push(found);
                 self.stored_metadata += stored;
             }
+            Use::Branch => {
+                self.branch.push(found);
+                self.stored_metadata += stored;
+            }
+            Use::Checkpoint(_) => {}
             Use::Payload(number) => {
                 // Numbers are given one after another, so that the list is as long as there are chunks.
-                let number = usize::try_from(number).unwrap_or(usize::MAX);
+                let number = usize::try_from(*number).unwrap_or(usize::MAX);
                 if self.payload.len() <= number {
                     self.payload.resize(number + 1, None);
                 }
@@ -229,6 +256,11 @@ pub(crate) fn write_all(
                 buffers.give(stored);
             }
             written.note(&chunk, length);
+            if let Use::Checkpoint(partial) = &chunk.usage {
+                let branch = std::mem::take(&mut written.branch);
+                let metadata = [&written.metadata[..], &branch].concat();
+                writer.checkpoint(partial, &written, &metadata)?;
+            }
         }
     }
     Ok(written)

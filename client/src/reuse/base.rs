@@ -7,6 +7,7 @@ use diptych_decoder::{Archive, ChildPieces, Found as Row};
 use diptych_format::{Digest, Error, Result};
 use diptych_repository::StreamReader;
 
+use super::compare::Reused;
 use super::key::ChangeKey;
 
 /// Least part of a chunk, in percent, that must be in use for it to be used on.
@@ -28,8 +29,35 @@ pub struct Base {
     pub avoided: HashSet<Digest>,
     /// Whether a chunk is still there.
     pub has_chunk: HasChunk,
-    /// Least part of a chunk, in percent, that must be in use.
+}
+
+/// What a run compares with.
+#[derive(Clone)]
+pub struct Bases {
+    /// The first that has an entry as it is gives it.
+    pub in_order: Vec<Base>,
+    /// Least part of a chunk, in percent, that must be in use for it to be used on.
     pub min_live: u8,
+    /// What of the unchanged files is read all the same.
+    pub sample: Sample,
+}
+
+/// A part of the chunks, another one in each run, whose files are read though they count as unchanged: so that what
+/// changes without a trace is found at last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sample {
+    /// One in so many chunks; 0 is none.
+    pub one_in: u64,
+    /// Which of them: a number that each run adds one to.
+    pub round: u64,
+}
+
+impl Sample {
+    /// Whether a file is read for the chunk that it begins in.
+    pub(super) fn takes(&self, reused: &Reused) -> bool {
+        let first = reused.slices.first().map(|slice| slice.slice.chunk.leading());
+        self.one_in > 0 && first.is_some_and(|first| first % self.one_in == self.round % self.one_in)
+    }
 }
 
 /// The open directories of a scan, each with that of the base if it has one.
@@ -53,6 +81,11 @@ impl BaseTree {
         let directory = row.filter(Row::is_directory).map(|row| OpenDirectory::new(&self.archive, &row));
         self.open.push(directory);
         Ok(())
+    }
+
+    /// Whether the base has the open directory.
+    pub(super) fn has_directory(&self) -> bool {
+        matches!(self.open.last(), Some(Some(_)))
     }
 
     /// The row of an entry that is no directory.
@@ -123,14 +156,16 @@ impl OpenDirectory {
         loop {
             match self.rows.get_mut(*cursor) {
                 Some(None) => *cursor += 1,
-                Some(place @ Some(_)) => match place.as_ref().map(|row| row.entry.name.as_bytes().cmp(name)) {
-                    Some(std::cmp::Ordering::Equal) => {
-                        *cursor += 1;
-                        return Ok(place.take());
+                Some(place @ Some(_)) => {
+                    match place.as_ref().map(|row| row.entry.name.as_bytes().cmp(name)) {
+                        Some(std::cmp::Ordering::Equal) => {
+                            *cursor += 1;
+                            return Ok(place.take());
+                        }
+                        Some(std::cmp::Ordering::Less) => *cursor += 1,
+                        _ => return Ok(None),
                     }
-                    Some(std::cmp::Ordering::Less) => *cursor += 1,
-                    _ => return Ok(None),
-                },
+                }
                 None if !self.has_more => return Ok(None),
                 None => match self.pieces.next_piece()? {
                     Some(rows) => self.rows.extend(rows.into_iter().map(Some)),

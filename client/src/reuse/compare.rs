@@ -4,13 +4,14 @@ use std::collections::VecDeque;
 
 use diptych_decoder::Found as Row;
 use diptych_encoder::LinkKey;
-use diptych_format::{Digest, Monitor, Problem, Result};
+use diptych_format::{Digest, Error, Monitor, Problem, Result};
 use diptych_localfs::scan::{Found, Step};
 use diptych_repository::StreamSlice;
 
-use super::base::{Base, BaseTree};
+use super::base::{Base, BaseTree, Bases, Sample};
 use super::key::Reason;
 use super::live::{Fate, Live};
+use super::moved::Moved;
 
 /// Files that wait for a decision at most.
 const WINDOW_FILES: usize = 4096;
@@ -24,6 +25,8 @@ pub(crate) enum Work {
     Read(Reason),
     /// Take it from the base.
     Reuse(Box<Reused>),
+    /// Read it, to see whether it is as the base has it.
+    Sample(Box<Reused>),
     /// A further name of an inode that came before.
     Repeated,
 }
@@ -56,15 +59,22 @@ pub(crate) enum Decided {
     Files(Vec<FileWork>),
 }
 
-/// Compares a scan with a base.
+/// Compares a scan with bases: the first that has an entry as it is gives it.
 pub(crate) struct Compare {
-    base: Base,
-    /// None once the base has proved to be damaged.
-    tree: Option<BaseTree>,
+    bases: Vec<OpenBase>,
     live: Live,
+    sample: Sample,
     waiting: VecDeque<Waiting>,
     files: usize,
     directories: usize,
+}
+
+struct OpenBase {
+    base: Base,
+    /// None once the base has proved to be damaged.
+    tree: Option<BaseTree>,
+    /// Where files of directories that were moved are found; made when one is looked for.
+    moved: Option<Moved>,
 }
 
 enum Waiting {
@@ -73,22 +83,35 @@ enum Waiting {
 }
 
 impl Compare {
-    pub(crate) fn new(base: Base) -> Self {
-        let tree = Some(BaseTree::new(base.archive.clone()));
-        let live = Live::new(base.min_live);
-        Self { base, tree, live, waiting: VecDeque::new(), files: 0, directories: 0 }
+    pub(crate) fn new(bases: Bases) -> Self {
+        let open = |base: Base| {
+            let tree = Some(BaseTree::new(base.archive.clone()));
+            OpenBase { base, tree, moved: None }
+        };
+        Self {
+            live: Live::new(bases.min_live),
+            sample: bases.sample,
+            bases: bases.in_order.into_iter().map(open).collect(),
+            waiting: VecDeque::new(),
+            files: 0,
+            directories: 0,
+        }
     }
 
     /// Takes a step that is not about files.
     pub(crate) fn step(&mut self, step: Step, monitor: &dyn Monitor) {
-        match (&step, &mut self.tree) {
-            (Step::Enter(directory), Some(tree)) => {
-                let entered = tree.enter(directory.entry.name.as_bytes());
-                self.unless_damaged(entered, monitor);
+        for base in &mut self.bases {
+            let Some(tree) = &mut base.tree else { continue };
+            match &step {
+                Step::Enter(directory) => {
+                    if let Err(error) = tree.enter(directory.entry.name.as_bytes()) {
+                        base.give_up(&error, monitor);
+                    }
+                }
+                Step::EndPiece => tree.end_piece(),
+                Step::Leave => tree.leave(),
+                Step::Entries(_) => {}
             }
-            (Step::EndPiece, Some(tree)) => tree.end_piece(),
-            (Step::Leave, Some(tree)) => tree.leave(),
-            _ => {}
         }
         self.directories += usize::from(matches!(step, Step::Enter(_)));
         self.waiting.push_back(Waiting::Step(step));
@@ -102,45 +125,27 @@ impl Compare {
         is_repeated: bool,
         monitor: &dyn Monitor,
     ) {
-        let compared = if is_repeated { Ok(Work::Repeated) } else { self.compare(&found) };
-        let work = self.unless_damaged(compared, monitor).unwrap_or(Work::Read(Reason::NoBase));
+        let work = if is_repeated { Work::Repeated } else { self.compare(&found, monitor) };
         self.files += 1;
         self.waiting.push_back(Waiting::File(FileWork { found, link, work }));
     }
 
-    /// Without a base that can be read, a run reads everything: it must not fail for it.
-    fn unless_damaged<T>(&mut self, result: Result<T>, monitor: &dyn Monitor) -> Option<T> {
-        result
-            .inspect_err(|error| {
-                self.tree = None;
-                let what = format!("the base cannot be read any further, and files are read again: {error}");
-                monitor.problem(Problem { path: Vec::new(), what, is_loss: false });
-            })
-            .ok()
-    }
-
-    fn compare(&mut self, found: &Found) -> Result<Work> {
-        let Some(tree) = &mut self.tree else { return Ok(Work::Read(Reason::NoBase)) };
-        let Some(row) = tree.entry(found.name.as_bytes())? else { return Ok(Work::Read(Reason::New)) };
-        if let Some(reason) = self.base.key.difference(&found.facts, &row) {
-            return Ok(Work::Read(reason));
-        }
-        let end = row.payload_start.saturating_add(row.payload_length);
-        let slices =
-            if row.payload_length == 0 { Vec::new() } else { self.base.payload.slices(row.payload_start..end)? };
-        for slice in &slices {
-            let chunk = slice.slice.chunk;
-            if self.live.knows(&chunk) {
-                continue;
-            }
-            if self.base.avoided.contains(&chunk) {
-                self.live.drop_chunk(chunk, Reason::Sparse);
-            } else if !(self.base.has_chunk)(&chunk)? {
-                self.live.drop_chunk(chunk, Reason::Lost);
+    /// Looks for the file in one base after another. Why it is read, the last one says that knows it.
+    fn compare(&mut self, found: &Found, monitor: &dyn Monitor) -> Work {
+        let mut why = Reason::NoBase;
+        for (number, base) in self.bases.iter_mut().enumerate() {
+            match base.find(found, &mut self.live) {
+                Ok(Ok(reused)) => {
+                    reused.slices.iter().for_each(|slice| self.live.add(number, slice));
+                    let is_sampled = self.sample.takes(&reused);
+                    let reused = Box::new(reused);
+                    return if is_sampled { Work::Sample(reused) } else { Work::Reuse(reused) };
+                }
+                Ok(Err(reason)) => why = reason,
+                Err(error) => base.give_up(&error, monitor),
             }
         }
-        slices.iter().for_each(|slice| self.live.add(slice));
-        Ok(Work::Reuse(Box::new(Reused { row, slices })))
+        Work::Read(why)
     }
 
     /// What is decided by now, in the scan's order; with `is_last` all that is left.
@@ -172,7 +177,7 @@ impl Compare {
     /// Decides the first that waits, if that can be done by now.
     fn decide_front(&mut self, is_full: bool, is_last: bool) -> bool {
         let Some(Waiting::File(file)) = self.waiting.front_mut() else { return true };
-        let Work::Reuse(reused) = &file.work else { return true };
+        let (Work::Reuse(reused) | Work::Sample(reused)) = &file.work else { return true };
         let mut dropped = None;
         for slice in &reused.slices {
             let chunk = &slice.slice.chunk;
@@ -194,5 +199,56 @@ impl Compare {
     /// Chunks that the run uses though too little of them is in use: the next one should not.
     pub(crate) fn sparse(&self) -> Vec<Digest> {
         self.live.sparse()
+    }
+}
+
+impl OpenBase {
+    /// Without a base that can be read, a run reads everything: it must not fail for it.
+    fn give_up(&mut self, error: &Error, monitor: &dyn Monitor) {
+        self.tree = None;
+        let what = format!("the base cannot be read any further, and files are read again: {error}");
+        monitor.problem(Problem { path: Vec::new(), what, is_loss: false });
+    }
+
+    /// What can be taken of the file; or why it has to be read.
+    fn find(&mut self, found: &Found, live: &mut Live) -> Result<Result<Reused, Reason>> {
+        let Some(tree) = &mut self.tree else { return Ok(Err(Reason::NoBase)) };
+        let key = &self.base.key;
+        let mut row = tree.entry(found.name.as_bytes())?;
+        if row.is_none() && !tree.has_directory() && key.knows_inodes() {
+            // The directory may have been moved: what is below it has kept inode and ctime.
+            let moved = match &mut self.moved {
+                Some(moved) => moved,
+                none => none.insert(Moved::of(&self.base.archive)?),
+            };
+            row = moved.find(&self.base.archive, found.facts.inode)?;
+            if let Some(row) = &mut row {
+                row.entry.name = found.name.clone();
+            }
+            if row.as_ref().is_some_and(|row| key.difference(&found.facts, row).is_some()) {
+                row = None;
+            }
+        }
+        let Some(row) = row else { return Ok(Err(Reason::New)) };
+        if let Some(reason) = key.difference(&found.facts, &row) {
+            return Ok(Err(reason));
+        }
+        let end = row.payload_start.saturating_add(row.payload_length);
+        let slices = match row.payload_length {
+            0 => Vec::new(),
+            _ => self.base.payload.slices(row.payload_start..end)?,
+        };
+        for slice in &slices {
+            let chunk = slice.slice.chunk;
+            if live.knows(&chunk) {
+                continue;
+            }
+            if self.base.avoided.contains(&chunk) {
+                live.drop_chunk(chunk, Reason::Sparse);
+            } else if !(self.base.has_chunk)(&chunk)? {
+                live.drop_chunk(chunk, Reason::Lost);
+            }
+        }
+        Ok(Ok(Reused { row, slices }))
     }
 }

@@ -81,6 +81,11 @@ impl Reason {
 }
 
 impl ChangeKey {
+    /// Whether an inode with its ctime tells a file, whatever its name.
+    pub(super) fn knows_inodes(&self) -> bool {
+        self.ctime && self.inode
+    }
+
     /// Why `facts` are not those of `row`; none if they are.
     pub fn difference(&self, facts: &Facts, row: &Row) -> Option<Reason> {
         let entry = &row.entry;
@@ -103,8 +108,9 @@ impl ChangeKey {
             return Some(Reason::Young);
         }
         // Without its ctime nothing tells whether attributes have changed but themselves.
-        if !self.ctime && (entry.attributes.mode, entry.attributes.uid, entry.attributes.gid)
-            != (facts.mode, facts.uid, facts.gid)
+        if !self.ctime
+            && (entry.attributes.mode, entry.attributes.uid, entry.attributes.gid)
+                != (facts.mode, facts.uid, facts.gid)
         {
             return Some(Reason::Ctime);
         }
@@ -119,6 +125,8 @@ pub struct Counts {
     pub reused: u64,
     /// Bytes of payload that were.
     pub reused_bytes: u64,
+    /// Entries that counted as unchanged and proved to have changed.
+    pub missed: u64,
     /// How many were read, and how many bytes of contents they have, by the reason.
     pub read: [(u64, u64); Reason::ALL.len()],
 }

@@ -33,8 +33,8 @@ struct Chunk {
     live: u32,
     /// Those bytes, ascending and apart; empty once the whole is in use.
     ranges: Vec<Range<u32>>,
-    /// Where the base first uses it.
-    first: u64,
+    /// Which base uses it, and where first.
+    first: (usize, u64),
     fate: Fate,
 }
 
@@ -72,13 +72,13 @@ impl Chunk {
 pub(super) struct Live {
     chunks: HashMap<Digest, Chunk>,
     min_live: u8,
-    /// Where in the base the scan is.
-    cursor: u64,
+    /// Where in each base the scan is.
+    cursors: Vec<u64>,
 }
 
 impl Live {
     pub(super) fn new(min_live: u8) -> Self {
-        Self { chunks: HashMap::new(), min_live, cursor: 0 }
+        Self { chunks: HashMap::new(), min_live, cursors: Vec::new() }
     }
 
     /// Whether a chunk was seen before.
@@ -89,18 +89,23 @@ impl Live {
     /// A chunk that cannot or should not be used.
     pub(super) fn drop_chunk(&mut self, chunk: Digest, reason: Reason) {
         let fate = Fate::Dropped(reason);
-        let dropped = Chunk { length: None, live: 0, ranges: Vec::new(), first: 0, fate };
+        let dropped = Chunk { length: None, live: 0, ranges: Vec::new(), first: (0, 0), fate };
         self.chunks.insert(chunk, dropped);
     }
 
-    /// The run would use this slice.
-    pub(super) fn add(&mut self, slice: &StreamSlice) {
-        self.cursor = self.cursor.max(slice.position);
+    /// The run would use this slice of base number `base`.
+    pub(super) fn add(&mut self, base: usize, slice: &StreamSlice) {
+        if self.cursors.len() <= base {
+            self.cursors.resize(base + 1, 0);
+        }
+        if let Some(cursor) = self.cursors.get_mut(base) {
+            *cursor = slice.position.max(*cursor);
+        }
         let chunk = self.chunks.entry(slice.slice.chunk).or_insert(Chunk {
             length: slice.chunk_length,
             live: 0,
             ranges: Vec::new(),
-            first: slice.position,
+            first: (base, slice.position),
             fate: Fate::Open,
         });
         chunk.add(slice.slice.start..slice.slice.start.saturating_add(slice.slice.length));
@@ -108,11 +113,11 @@ impl Live {
 
     /// What is to become of a chunk; with `is_last` nothing more will be known before it must be decided.
     pub(super) fn fate(&mut self, chunk: &Digest, is_last: bool) -> Fate {
-        let (min_live, cursor) = (self.min_live, self.cursor);
         let Some(chunk) = self.chunks.get_mut(chunk) else { return Fate::Dropped(Reason::Lost) };
         if chunk.fate == Fate::Open {
-            let is_seen = cursor > chunk.first.saturating_add(SPAN);
-            chunk.fate = match chunk.has_enough(min_live) {
+            let (base, first) = chunk.first;
+            let is_seen = self.cursors.get(base).is_some_and(|cursor| *cursor > first.saturating_add(SPAN));
+            chunk.fate = match chunk.has_enough(self.min_live) {
                 true => Fate::Kept,
                 false if is_seen || is_last => Fate::Dropped(Reason::Sparse),
                 false => Fate::Open,
@@ -154,7 +159,7 @@ mod tests {
     fn bytes_count_once() {
         let mut live = Live::new(75);
         for range in [10..20, 40..50, 15..45, 0..5, 10..20, 50..60] {
-            live.add(&slice(1, 0, range));
+            live.add(0, &slice(1, 0, range));
         }
         let chunk = &live.chunks[&Digest([1; 32])];
         assert_eq!((chunk.live, &chunk.ranges[..]), (55, &[0..5, 10..60][..]));
@@ -164,13 +169,13 @@ mod tests {
     fn a_chunk_is_kept_as_soon_as_enough_is_seen_and_dropped_when_all_is() {
         let mut live = Live::new(75);
         let [a, b] = [Digest([1; 32]), Digest([2; 32])];
-        live.add(&slice(1, 0, 0..74));
+        live.add(0, &slice(1, 0, 0..74));
         assert_eq!(live.fate(&a, false), Fate::Open);
-        live.add(&slice(1, 100, 99..100));
+        live.add(0, &slice(1, 100, 99..100));
         assert_eq!(live.fate(&a, false), Fate::Kept);
-        live.add(&slice(2, 200, 0..74));
+        live.add(0, &slice(2, 200, 0..74));
         assert_eq!(live.fate(&b, false), Fate::Open);
-        live.add(&slice(3, 300 + SPAN, 0..74));
+        live.add(0, &slice(3, 300 + SPAN, 0..74));
         assert_eq!(live.fate(&b, false), Fate::Dropped(Reason::Sparse));
         assert_eq!(live.fate(&Digest([3; 32]), true), Fate::Dropped(Reason::Sparse));
     }
@@ -178,11 +183,11 @@ mod tests {
     #[test]
     fn what_had_to_be_kept_and_is_mostly_dead_is_told() {
         let mut live = Live::new(75);
-        live.add(&slice(1, 0, 0..10));
+        live.add(0, &slice(1, 0, 0..10));
         live.keep_chunk(&Digest([1; 32]));
-        live.add(&slice(2, 0, 0..10));
+        live.add(0, &slice(2, 0, 0..10));
         live.keep_chunk(&Digest([2; 32]));
-        live.add(&slice(2, SPAN, 10..90));
+        live.add(0, &slice(2, SPAN, 10..90));
         assert_eq!(live.sparse(), [Digest([1; 32])]);
     }
 }
