@@ -15,18 +15,19 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use diptych_format::pack::ChunkKind;
-use diptych_format::{Digest, Error as FormatError, Monitor, Time};
+use diptych_format::{Digest, Monitor, Time};
 use diptych_localfs::scan::{ScanOptions, scan};
 use diptych_localfs::select::Selection;
 use diptych_repository::chunk::Compression;
 use diptych_repository::documents::{
-    ArchiveRecord, Body, Clock, Lock, LockKind, Report, Snapshot, SnapshotKind, StreamRecord,
+    ArchiveRecord, Clock, Report, Snapshot, StreamRecord,
 };
 use diptych_repository::{Repository, StoreWriter};
 use jiff::Timestamp;
 
 use crate::create::{Assembly, ChunkWriter, Storing, TOOL, pipeline};
 use crate::error::{Error, InPlace, Result};
+use crate::commit::{Lease, commit};
 use crate::progress::Progress;
 use crate::reuse::{Base, ChangeKey, Counts};
 use crate::snapshots::{self, Listed};
@@ -35,8 +36,6 @@ use report::Recorder;
 /// A change so shortly before the scan of the base began may have been followed by one with the same time: the clock of
 /// a file system has steps, of two seconds at most.
 const YOUNG_SECONDS: i64 = 2;
-/// How often a commit may find that packs of its own are gone.
-const COMMIT_TRIES: u32 = 8;
 
 /// A tree to back up.
 #[derive(Clone, Debug)]
@@ -143,7 +142,7 @@ pub fn backup(
 ) -> Result<BackupReport> {
     let mut lease = None;
     if !options.is_dry_run {
-        lease = Some(Lease::take(repository, &options.identity)?);
+        lease = Some(Lease::take(repository, &options.identity.host, &options.identity.user)?);
     }
     let base = find_base(repository, options, &*progress)?;
     let recorder = Arc::new(Recorder::new(progress));
@@ -162,65 +161,6 @@ pub fn backup(
     let report = run.finish()?;
     drop(lease);
     Ok(report)
-}
-
-/// A writer's claim: given up when it is dropped. Spec: R-10-1 and section 10, rule 3.
-struct Lease<'r> {
-    repository: &'r Repository,
-    name: Digest,
-}
-
-impl<'r> Lease<'r> {
-    fn take(repository: &'r Repository, identity: &Identity) -> Result<Self> {
-        let lock = |sees: Vec<Digest>| Lock {
-            repository: repository.id(),
-            kind: LockKind::Lease { sees },
-            host: identity.host.clone(),
-            user: identity.user.clone(),
-            process: std::process::id().into(),
-            written: Timestamp::now(),
-        };
-        let mut lease = Self { repository, name: repository.put_lock(&lock(Vec::new())).in_place("")? };
-        // After the lease, so that whoever condemns packs from now on sees it.
-        repository.index().refresh()?;
-        let condemned: Vec<(Digest, Vec<Digest>)> = packs_of(repository, |kind| match kind {
-            LockKind::Condemn { packs } => Some(packs),
-            _ => None,
-        })?;
-        if !condemned.is_empty() {
-            let sees = condemned.iter().map(|(name, _)| *name).collect();
-            let renewed = repository.put_lock(&lock(sees)).in_place("")?;
-            let first = std::mem::replace(&mut lease.name, renewed);
-            repository.remove_lock(&first)?;
-            repository.index().leave_out(condemned.into_iter().flat_map(|(_, packs)| packs));
-        }
-        Ok(lease)
-    }
-}
-
-impl Drop for Lease<'_> {
-    fn drop(&mut self) {
-        // One that stays is found to be of a process that has ended.
-        let _ = self.repository.remove_lock(&self.name);
-    }
-}
-
-/// The packs that documents of one kind name. One that cannot be read may name any: that is an error.
-fn packs_of(
-    repository: &Repository,
-    mut pick: impl FnMut(LockKind) -> Option<Vec<Digest>>,
-) -> Result<Vec<(Digest, Vec<Digest>)>> {
-    let mut damaged = None;
-    let locks = repository.locks(|found| damaged = Some(found))?;
-    if let Some(damaged) = damaged {
-        let what = format!("cannot tell which packs are about to be removed: {}", damaged.error);
-        return Err(Error::Failed {
-            place: damaged.path,
-            cause: FormatError::new(damaged.error.class, what),
-            advice: "Remove the file if no other program works on the repository.".to_owned(),
-        });
-    }
-    Ok(locks.into_iter().filter_map(|(name, lock)| Some((name, pick(lock.kind)?))).collect())
 }
 
 /// The snapshot to compare with.
@@ -379,7 +319,7 @@ impl Run<'_> {
         let report = self.store_report()?;
         self.store.writer.flush()?;
         let identity = &self.options.identity;
-        let body = Body::Snapshot(Snapshot {
+        let body = Snapshot {
             time: identity.time,
             host: identity.host.clone(),
             user: identity.user.clone(),
@@ -388,32 +328,8 @@ impl Run<'_> {
             base: self.base.as_ref().map(|base| base.id),
             archives: std::mem::take(&mut self.records),
             report,
-        });
-        let pending = self.repository.put_snapshot(SnapshotKind::Pending, body.clone())?;
-        self.refuse_doomed()?;
-        let snapshot = self.repository.put_snapshot(SnapshotKind::Snapshot, body)?;
-        self.repository.remove_snapshot(&pending.id)?;
-        self.repository.index().merge_levels()?;
-        Ok(snapshot.id)
-    }
-
-    /// Packs that are about to be removed count as gone: what the run took from them would be lost. Spec: R-11-1.
-    fn refuse_doomed(&self) -> Result<()> {
-        let doomed = packs_of(self.repository, |kind| match kind {
-            LockKind::Doom { packs } => Some(packs),
-            _ => None,
-        })?;
-        let doomed: HashSet<Digest> = doomed.into_iter().flat_map(|(_, packs)| packs).collect();
-        if doomed.is_empty() {
-            return Ok(());
-        }
-        let _ = COMMIT_TRIES;
-        let what = "packs that this run may use are being removed by `prune`";
-        Err(Error::Failed {
-            place: self.repository.backend().location(),
-            cause: FormatError::missing(what),
-            advice: "Run the backup again when `prune` is done.".to_owned(),
-        })
+        };
+        commit(self.repository, body)
     }
 
     /// Stores what there is to report.
