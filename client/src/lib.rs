@@ -10,6 +10,7 @@ pub mod backup;
 mod batch;
 pub mod cat;
 pub mod cli;
+mod commit;
 pub mod content;
 pub mod create;
 pub mod diff;

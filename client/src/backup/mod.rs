@@ -17,14 +17,15 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use diptych_format::pack::ChunkKind;
-use diptych_format::{Digest, Error as FormatError, Monitor, Time};
+use diptych_format::{Digest, Monitor, Time};
 use diptych_localfs::scan::{ScanOptions, scan};
 use diptych_localfs::select::Selection;
 use diptych_repository::Repository;
 use diptych_repository::chunk::Compression;
-use diptych_repository::documents::{ArchiveRecord, Clock, Lock, LockKind, Report, SnapshotKind};
+use diptych_repository::documents::{ArchiveRecord, Clock, Report};
 use jiff::Timestamp;
 
+use crate::commit::{Lease, commit};
 use crate::create::pipeline::{self, write_maps};
 use crate::create::{Assembly, ChunkWriter};
 use crate::error::{Error, InPlace, Result};
@@ -154,7 +155,7 @@ pub fn backup(
 ) -> Result<BackupReport> {
     let mut lease = None;
     if !options.is_dry_run {
-        lease = Some(Lease::take(repository, &options.identity)?);
+        lease = Some(Lease::take(repository, &options.identity.host, &options.identity.user)?);
     }
     let bases = find_bases(repository, options, &*progress)?;
     let store = Store::new(repository, options, bases.first().map(|base| base.id));
@@ -166,65 +167,6 @@ pub fn backup(
     let report = run.finish()?;
     drop(lease);
     Ok(report)
-}
-
-/// A writer's claim: given up when it is dropped. Spec: R-10-1 and section 10, rule 3.
-struct Lease<'r> {
-    repository: &'r Repository,
-    name: Digest,
-}
-
-impl<'r> Lease<'r> {
-    fn take(repository: &'r Repository, identity: &Identity) -> Result<Self> {
-        let lock = |sees: Vec<Digest>| Lock {
-            repository: repository.id(),
-            kind: LockKind::Lease { sees },
-            host: identity.host.clone(),
-            user: identity.user.clone(),
-            process: std::process::id().into(),
-            written: Timestamp::now(),
-        };
-        let mut lease = Self { repository, name: repository.put_lock(&lock(Vec::new())).in_place("")? };
-        // After the lease, so that whoever condemns packs from now on sees it.
-        repository.index().refresh()?;
-        let condemned: Vec<(Digest, Vec<Digest>)> = packs_of(repository, |kind| match kind {
-            LockKind::Condemn { packs } => Some(packs),
-            _ => None,
-        })?;
-        if !condemned.is_empty() {
-            let sees = condemned.iter().map(|(name, _)| *name).collect();
-            let renewed = repository.put_lock(&lock(sees)).in_place("")?;
-            let first = std::mem::replace(&mut lease.name, renewed);
-            repository.remove_lock(&first)?;
-            repository.index().leave_out(condemned.into_iter().flat_map(|(_, packs)| packs));
-        }
-        Ok(lease)
-    }
-}
-
-impl Drop for Lease<'_> {
-    fn drop(&mut self) {
-        // One that stays is found to be of a process that has ended.
-        let _ = self.repository.remove_lock(&self.name);
-    }
-}
-
-/// The packs that documents of one kind name. One that cannot be read may name any: that is an error.
-fn packs_of(
-    repository: &Repository,
-    mut pick: impl FnMut(LockKind) -> Option<Vec<Digest>>,
-) -> Result<Vec<(Digest, Vec<Digest>)>> {
-    let mut damaged = None;
-    let locks = repository.locks(|found| damaged = Some(found))?;
-    if let Some(damaged) = damaged {
-        let what = format!("cannot tell which packs are about to be removed: {}", damaged.error);
-        return Err(Error::Failed {
-            place: damaged.path,
-            cause: FormatError::new(damaged.error.class, what),
-            advice: "Remove the file if no other program works on the repository.".to_owned(),
-        });
-    }
-    Ok(locks.into_iter().filter_map(|(name, lock)| Some((name, pick(lock.kind)?))).collect())
 }
 
 /// The snapshots to compare with: what an interrupted run left, then the newest complete one.
@@ -380,35 +322,13 @@ impl Run<'_> {
         let report = self.store_report()?;
         self.store.flush()?;
         let records = std::mem::take(&mut self.store.records);
-        let body = self.store.snapshot(records, report);
-        let pending = self.repository.put_snapshot(SnapshotKind::Pending, body.clone())?;
-        self.refuse_doomed()?;
-        let snapshot = self.repository.put_snapshot(SnapshotKind::Snapshot, body)?;
-        self.repository.remove_snapshot(&pending.id)?;
+        let id = commit(self.repository, self.store.snapshot(records, report))?;
         self.store.remove_partial()?;
         for base in self.bases.iter().filter(|base| base.is_partial) {
             // Whatever it has, this one has as well.
             self.repository.remove_snapshot(&base.id)?;
         }
-        self.repository.index().merge_levels()?;
-        Ok(snapshot.id)
-    }
-
-    /// Packs that are about to be removed count as gone: what the run took from them would be lost. Spec: R-11-1.
-    fn refuse_doomed(&self) -> Result<()> {
-        let doomed = packs_of(self.repository, |kind| match kind {
-            LockKind::Doom { packs } => Some(packs),
-            _ => None,
-        })?;
-        if doomed.iter().all(|(_, packs)| packs.is_empty()) {
-            return Ok(());
-        }
-        let what = "packs that this run may use are being removed by `prune`";
-        Err(Error::Failed {
-            place: self.repository.backend().location(),
-            cause: FormatError::missing(what),
-            advice: "Run the backup again when `prune` is done.".to_owned(),
-        })
+        Ok(id)
     }
 
     /// Stores what there is to report.

@@ -70,9 +70,9 @@ impl<'r> Store<'r> {
     }
 
     /// What the snapshot is to say.
-    pub(super) fn snapshot(&self, archives: Vec<ArchiveRecord>, report: Option<Report>) -> Body {
+    pub(super) fn snapshot(&self, archives: Vec<ArchiveRecord>, report: Option<Report>) -> Snapshot {
         let identity = &self.options.identity;
-        Body::Snapshot(Snapshot {
+        Snapshot {
             time: identity.time,
             host: identity.host.clone(),
             user: identity.user.clone(),
@@ -81,7 +81,7 @@ impl<'r> Store<'r> {
             base: self.base,
             archives,
             report,
-        })
+        }
     }
 
     /// The record of the archive that is being made.
@@ -144,7 +144,7 @@ impl ChunkWriter for Store<'_> {
             sparse: &[],
         };
         let records = self.records.iter().cloned().chain(self.record(&made)).collect();
-        let body = self.snapshot(records, None);
+        let body = Body::Snapshot(self.snapshot(records, None));
         let stored = self.repository.put_snapshot(SnapshotKind::Partial, body)?;
         self.remove_partial()?;
         self.partial = Some(stored.id);
