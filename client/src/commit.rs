@@ -32,6 +32,8 @@ impl<'r> Lease<'r> {
         let mut lease = Self { repository, name: repository.put_lock(&lock(Vec::new())).in_place("")? };
         // After the lease, so that whoever condemns packs from now on sees it.
         repository.index().refresh()?;
+        // A pack that somebody has removed is in the index still.
+        repository.index().leave_out_absent()?;
         let condemned: Vec<(Digest, Vec<Digest>)> = packs_of(repository, |kind| match kind {
             LockKind::Condemn { packs } => Some(packs),
             _ => None,

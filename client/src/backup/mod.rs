@@ -6,6 +6,7 @@
 //!
 //! Spec: repository.md sections 9 to 11.
 
+mod input;
 mod report;
 mod store;
 
@@ -17,7 +18,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use diptych_format::pack::ChunkKind;
-use diptych_format::{Digest, Monitor, Time};
+use diptych_format::{Digest, Monitor, Name, Time};
 use diptych_localfs::scan::{ScanOptions, scan};
 use diptych_localfs::select::Selection;
 use diptych_repository::Repository;
@@ -27,11 +28,13 @@ use jiff::Timestamp;
 
 use crate::commit::{Lease, commit};
 use crate::create::pipeline::{self, write_maps};
-use crate::create::{Assembly, ChunkWriter};
+use crate::create::{Assembly, ChunkWriter, StreamFile};
 use crate::error::{Error, InPlace, Result};
+use crate::names;
 use crate::progress::Progress;
 use crate::reuse::{Base, Bases, ChangeKey, Counts, Sample};
 use crate::snapshots::{self, Listed};
+pub use input::Input;
 use report::Recorder;
 use store::{Current, Made, Store};
 
@@ -39,19 +42,31 @@ use store::{Current, Made, Store};
 /// a file system has steps, of two seconds at most.
 const YOUNG_SECONDS: i64 = 2;
 
-/// A tree to back up.
+/// What becomes an archive.
 #[derive(Clone, Debug)]
 pub struct Source {
     /// What its archive is called.
     pub name: Vec<u8>,
-    /// Where it is.
-    pub path: PathBuf,
+    /// What it is.
+    pub what: What,
+}
+
+/// What a source is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum What {
+    /// The tree at an absolute path.
+    Tree(PathBuf),
+    /// A stream of bytes, which becomes a file in a tree of its own.
+    Stream(Input),
 }
 
 impl Source {
     /// How the snapshot tells the path.
     fn recorded_path(&self) -> Option<Vec<u8>> {
-        Some(self.path.as_os_str().as_bytes().to_vec())
+        match &self.what {
+            What::Tree(path) => Some(path.as_os_str().as_bytes().to_vec()),
+            What::Stream(_) => None,
+        }
     }
 }
 
@@ -216,7 +231,6 @@ struct Run<'r> {
 impl Run<'_> {
     fn archive(&mut self, source: &Source) -> Result<()> {
         let started = clock();
-        let place = source.path.display().to_string();
         let options = self.options;
         let records = self.records_of(source);
         let sample = records.first().map_or(0, |record| record.sample.wrapping_add(1));
@@ -230,18 +244,29 @@ impl Run<'_> {
             started: Clock { seconds: started.seconds, nanoseconds: started.nanoseconds },
             sample,
         });
-        let scan_options = ScanOptions { selection: options.selection.clone(), threads: options.threads };
-        let monitor: Arc<dyn Monitor> = self.recorder.clone();
         self.recorder.begin(&source.name);
-        let scan = scan(&source.path, scan_options, Arc::clone(&monitor)).in_place("")?;
+        let monitor: Arc<dyn Monitor> = self.recorder.clone();
         let assembly = Assembly {
             bases: Some(bases).filter(|bases| !bases.in_order.is_empty()),
             checkpoint_every: Some(options.checkpoint_every),
             ..Assembly::new(options.threads, options.max_memory, options.is_strict, &options.interrupt)
         };
+        let place = names::show(&source.name);
         let (storing, store) = (self.store.storing(), &mut self.store);
-        let (assembled, written) =
-            pipeline::run(scan, &assembly, &storing, &monitor, store).in_place(&place)?;
+        let (assembled, written) = match &source.what {
+            What::Tree(path) => {
+                let selection = options.selection.clone();
+                let scan_options = ScanOptions { selection, threads: options.threads };
+                let scan = scan(path, scan_options, Arc::clone(&monitor)).in_place("")?;
+                pipeline::run(scan, &assembly, &storing, &monitor, store)
+            }
+            What::Stream(input) => {
+                let file = stream_file(&source.name, started).in_place(&place)?;
+                let mut stream = input.open()?;
+                pipeline::run_stream(&file, &mut *stream, &assembly, &storing, &*monitor, store)
+            }
+        }
+        .in_place(&place)?;
         let maps = write_maps(&assembled.payload, &written, &written.metadata, &storing, true, store)
             .in_place(&place)?;
         let trailer = assembled.finished.trailer;
@@ -357,7 +382,13 @@ pub fn source(path: &Path, name: Option<&str>) -> Result<Source> {
         .canonicalize()
         .map_err(|error| Error::io(path.display().to_string(), "cannot be backed up", error))?;
     let name = name.map_or_else(|| full.as_os_str().as_bytes().to_vec(), |name| name.as_bytes().to_vec());
-    Ok(Source { name, path: full })
+    Ok(Source { name, what: What::Tree(full) })
+}
+
+/// The file that a stream becomes, called as its archive is.
+fn stream_file(name: &[u8], time: Time) -> diptych_format::Result<StreamFile> {
+    let (uid, gid) = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
+    Ok(StreamFile { name: Name::try_new(name)?, uid, gid, time })
 }
 
 /// The name of this machine.

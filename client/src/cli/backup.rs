@@ -7,7 +7,8 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use crate::backup::{
-    BackupOptions, BackupReport, BaseChoice, Identity, backup, host_name, source, user_name,
+    BackupOptions, BackupReport, BaseChoice, Identity, Input, Source, What, backup, host_name, source,
+    user_name,
 };
 use crate::create::MEMORY_MIN;
 use crate::error::{Error, Result};
@@ -34,13 +35,20 @@ use super::terminal::Terminal;
 #[command(after_help = "\
 Example:
   diptych backup -r /backup/repo --init /home
-  diptych backup -r /backup/repo --tag daily --exclude '*.o' /home /etc")]
+  diptych backup -r /backup/repo --tag daily --exclude '*.o' /home /etc
+  diptych backup -r /backup/repo --command db.sql -- pg_dump mydb")]
 pub struct Arguments {
     #[command(flatten)]
     repository: RepositoryOptions,
-    /// The directories.
-    #[arg(value_name = "PATH", required = true)]
+    /// The directories; with --command, the command and its arguments.
+    #[arg(value_name = "PATH", required_unless_present = "stdin")]
     paths: Vec<PathBuf>,
+    /// Back standard input up, as a file called NAME.
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["paths", "command", "name"])]
+    stdin: Option<String>,
+    /// Back up what a command prints, as a file called NAME; the command stands behind --. If it fails, the run does.
+    #[arg(long, value_name = "NAME", conflicts_with = "name")]
+    command: Option<String>,
     /// Make the repository if there is none.
     #[arg(long)]
     init: bool,
@@ -112,19 +120,7 @@ fn parse_memory(text: &str) -> Result<u64, String> {
 }
 
 pub(super) fn run(arguments: &Arguments, common: &Common) -> Result<Outcome> {
-    if arguments.name.is_some() && arguments.paths.len() > 1 {
-        return Err(Error::Usage(
-            "--name is for one PATH: each archive of a snapshot has its own".to_owned(),
-        ));
-    }
-    let mut sources = Vec::new();
-    for path in &arguments.paths {
-        let source = source(path, arguments.name.as_deref())?;
-        if sources.iter().any(|other: &crate::backup::Source| other.path == source.path) {
-            return Err(Error::Usage(format!("{} is given twice", path.display())));
-        }
-        sources.push(source);
-    }
+    let sources = sources(arguments)?;
     let terminal = Terminal::new(common, arguments.json.json.then_some(JsonTo::Output));
     let base = match arguments.base.as_deref() {
         _ if arguments.force => BaseChoice::None,
@@ -167,6 +163,32 @@ pub(super) fn run(arguments: &Arguments, common: &Common) -> Result<Outcome> {
         None => say(&report, &terminal),
     }
     Ok(Outcome::of_losses(report.losses))
+}
+
+fn sources(arguments: &Arguments) -> Result<Vec<Source>> {
+    let stream =
+        |name: &str, input| vec![Source { name: name.as_bytes().to_vec(), what: What::Stream(input) }];
+    if let Some(name) = &arguments.stdin {
+        return Ok(stream(name, Input::Stdin));
+    }
+    if let Some(name) = &arguments.command {
+        let words = arguments.paths.iter().map(|word| word.clone().into_os_string()).collect();
+        return Ok(stream(name, Input::Command(words)));
+    }
+    if arguments.name.is_some() && arguments.paths.len() > 1 {
+        return Err(Error::Usage(
+            "--name is for one PATH: each archive of a snapshot has its own".to_owned(),
+        ));
+    }
+    let mut sources: Vec<Source> = Vec::new();
+    for path in &arguments.paths {
+        let source = source(path, arguments.name.as_deref())?;
+        if sources.iter().any(|other| other.what == source.what) {
+            return Err(Error::Usage(format!("{} is given twice", path.display())));
+        }
+        sources.push(source);
+    }
+    Ok(sources)
 }
 
 fn summary(report: &BackupReport, seconds: f64) -> serde_json::Value {

@@ -21,7 +21,7 @@ use super::terminal::Terminal;
 #[command(after_help = "\
 Example:
   diptych init -r /backup/repo
-  diptych init -r /backup/repo --password-file /root/backup.password")]
+  diptych init -r /backup/repo --password-file /etc/backup.password")]
 pub struct Arguments {
     #[command(flatten)]
     repository: RepositoryOptions,

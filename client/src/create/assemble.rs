@@ -88,6 +88,16 @@ impl Assembly {
     }
 }
 
+impl Assembly {
+    /// An error if somebody asked for the end.
+    pub(crate) fn check_interrupt(&self) -> Result<()> {
+        if self.interrupt.load(Ordering::Relaxed) {
+            return Err(Error::io("the run", std::io::ErrorKind::Interrupted.into()));
+        }
+        Ok(())
+    }
+}
+
 /// The streams, assembled.
 pub(crate) struct Assembled {
     /// The end of the metadata stream.
@@ -186,12 +196,11 @@ impl Assembler<'_> {
                 self.checkpoint()?;
                 last_checkpoint = Instant::now();
             }
-            if assembly.interrupt.load(Ordering::Relaxed) {
-                if assembly.checkpoint_every.is_some() && depth > 0 {
-                    self.checkpoint()?;
-                }
-                return Err(Error::io("the run", std::io::ErrorKind::Interrupted.into()));
+            let is_interrupted = assembly.interrupt.load(Ordering::Relaxed);
+            if is_interrupted && assembly.checkpoint_every.is_some() && depth > 0 {
+                self.checkpoint()?;
             }
+            assembly.check_interrupt()?;
             match item {
                 Item::Enter(directory) => {
                     depth += 1;

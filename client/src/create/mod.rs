@@ -11,6 +11,7 @@ mod own;
 pub(crate) mod pipeline;
 mod read;
 mod store;
+mod stream;
 
 use std::fs::File;
 use std::io::Write;
@@ -34,6 +35,7 @@ use buffers::{Buffers, Bytes};
 use pipeline::Maps;
 use store::Packs;
 pub(crate) use store::{ChunkWriter, Storing, WrittenChunks};
+pub(crate) use stream::StreamFile;
 
 /// Least memory that a run works with.
 pub const MEMORY_MIN: u64 = 64 << 20;

@@ -1,5 +1,6 @@
 //! The stages on their threads: a scan goes in, stored chunks come out in order.
 
+use std::io::Read;
 use std::sync::Arc;
 
 use crossbeam_channel::bounded;
@@ -14,8 +15,9 @@ use diptych_repository::chunk::Compressor;
 use super::assemble::{Assembled, Assembly, assemble};
 use super::buffers::Buffers;
 use super::store::{ChunkWriter, Known, StoreSink, Storing, WrittenChunks, compress_jobs, write_all};
+use super::stream::{StreamFile, assemble_stream};
 
-/// Runs all stages into `writer`.
+/// Runs a tree through all stages into `writer`.
 pub(crate) fn run(
     scan: Scan,
     assembly: &Assembly,
@@ -23,12 +25,38 @@ pub(crate) fn run(
     monitor: &Arc<dyn Monitor>,
     writer: &mut (dyn ChunkWriter + Send),
 ) -> Result<(Assembled, WrittenChunks)> {
+    run_stages(assembly.threads, storing, writer, |buffers, sink| {
+        assemble(scan, assembly, buffers, monitor, sink)
+    })
+}
+
+/// Runs a stream of bytes through all stages into `writer`.
+pub(crate) fn run_stream(
+    file: &StreamFile,
+    source: &mut dyn Read,
+    assembly: &Assembly,
+    storing: &Storing<'_>,
+    monitor: &dyn Monitor,
+    writer: &mut (dyn ChunkWriter + Send),
+) -> Result<(Assembled, WrittenChunks)> {
+    run_stages(assembly.threads, storing, writer, |buffers, sink| {
+        assemble_stream(file, source, assembly, buffers, monitor, sink)
+    })
+}
+
+/// Compresses on several threads and writes on another what `assemble` gives to its sink.
+fn run_stages(
+    threads: usize,
+    storing: &Storing<'_>,
+    writer: &mut (dyn ChunkWriter + Send),
+    assemble: impl FnOnce(&Buffers, &mut StoreSink) -> Result<Assembled>,
+) -> Result<(Assembled, WrittenChunks)> {
     let buffers = Buffers::default();
     let known = Known::default();
-    let (job_sender, jobs) = bounded(assembly.threads);
-    let (done_sender, done) = bounded(2 * assembly.threads);
+    let (job_sender, jobs) = bounded(threads);
+    let (done_sender, done) = bounded(2 * threads);
     std::thread::scope(|scope| {
-        for _ in 0..assembly.threads {
+        for _ in 0..threads {
             let (jobs, done) = (jobs.clone(), done_sender.clone());
             let (known, buffers) = (&known, &buffers);
             scope.spawn(move || compress_jobs(&jobs, &done, known, buffers, storing));
@@ -40,7 +68,7 @@ pub(crate) fn run(
             write_all(writer, &done, &buffers)
         });
         let mut sink = StoreSink::new(job_sender);
-        let assembled = assemble(scan, assembly, &buffers, monitor, &mut sink);
+        let assembled = assemble(&buffers, &mut sink);
         drop(sink);
         let written = writer.join().map_err(|_| Error::corrupt("the writer stopped"))?;
         // What the writer says is the cause of what the assembler says.
