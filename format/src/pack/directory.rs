@@ -55,10 +55,23 @@ pub struct PackDirectory<'a> {
 impl<'a> PackDirectory<'a> {
     /// Checks the directory that `bytes` are, which starts at `offset` of a pack. Spec: A-11-7 and A-11-10.
     pub fn parse(bytes: &'a [u8], holds: PackHolds, offset: u64) -> Result<Self> {
-        Self::parse_unplaced(bytes, holds, offset).map_err(|error| error.at(Stream::Pack, offset))
+        let parsed = Self::parse_unplaced(bytes, holds, offset, |_, _| true);
+        parsed.map_err(|error| error.at(Stream::Pack, offset))
     }
 
-    fn parse_unplaced(bytes: &'a [u8], holds: PackHolds, offset: u64) -> Result<Self> {
+    /// The same of an archive file, where kinds and seals of repositories are not known. Spec: A-11-4.
+    pub fn parse_archive(bytes: &'a [u8], holds: PackHolds, offset: u64) -> Result<Self> {
+        let is_known = |kind, seal| kind != ChunkKind::Report && seal == Seal::None;
+        let parsed = Self::parse_unplaced(bytes, holds, offset, is_known);
+        parsed.map_err(|error| error.at(Stream::Pack, offset))
+    }
+
+    fn parse_unplaced(
+        bytes: &'a [u8],
+        holds: PackHolds,
+        offset: u64,
+        is_known: impl Fn(ChunkKind, Seal) -> bool,
+    ) -> Result<Self> {
         let section = Section::parse(bytes, PACK_DIRECTORY)?;
         if section.length() != bytes.len() {
             return Err(Error::corrupt("bytes follow a pack's directory"));
@@ -77,7 +90,15 @@ impl<'a> PackDirectory<'a> {
         for row in 0..rows {
             let kind = ChunkKind::from_number(directory.kinds.get(row))?;
             let length = directory.lengths.get(row);
-            validate_stored_length(kind, Seal::from_number(directory.seals.get(row), kind)?, length)?;
+            let seal = Seal::from_number(directory.seals.get(row), kind)?;
+            if !is_known(kind, seal) {
+                return Err(Error::unsupported(format!(
+                    "a {} chunk (seal {}) is one of a repository, and this is an archive file",
+                    kind.word(),
+                    seal.number()
+                )));
+            }
+            validate_stored_length(kind, seal, length)?;
             if !holds.admits(kind) {
                 return Err(Error::corrupt(format!(
                     "a pack holds a {} chunk, which its header rules out",

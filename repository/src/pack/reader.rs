@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use diptych_format::pack::{
-    CHUNK_HEADER_LENGTH, ChunkHeader, ChunkKind, HEADER_LENGTH, PackDirectory, PackHolds, PackTrailer, Seal,
+    CHUNK_HEADER_LENGTH, ChunkHeader, ChunkKind, HEADER_LENGTH, PackDirectory, PackHolds, PackTrailer,
     TRAILER_LENGTH, decode_header, directory_digest,
 };
 use diptych_format::{Digest, Error, ReadAt, Result, Stream};
@@ -25,6 +25,9 @@ pub struct StoredChunk {
     pub header: ChunkHeader,
 }
 
+/// How the directory is read: as an archive file's or as any pack's.
+type ParseDirectory = for<'a> fn(&'a [u8], PackHolds, u64) -> Result<PackDirectory<'a>>;
+
 /// An open pack.
 pub struct PackReader {
     file: Arc<dyn ReadAt>,
@@ -38,6 +41,15 @@ pub struct PackReader {
 impl PackReader {
     /// Reads trailer, header and directory. Spec: A-11-6 to A-11-10.
     pub fn open(file: Arc<dyn ReadAt>) -> Result<Self> {
+        Self::open_by(file, |bytes, holds, start| PackDirectory::parse(bytes, holds, start))
+    }
+
+    /// The same of an archive file, where kinds and seals of repositories are not known.
+    pub fn open_archive(file: Arc<dyn ReadAt>) -> Result<Self> {
+        Self::open_by(file, |bytes, holds, start| PackDirectory::parse_archive(bytes, holds, start))
+    }
+
+    fn open_by(file: Arc<dyn ReadAt>, parse: ParseDirectory) -> Result<Self> {
         let length = file.len();
         let at = |offset| move |error: Error| error.at(Stream::Pack, offset);
         let mut header = [0; HEADER_LENGTH];
@@ -55,28 +67,17 @@ impl PackReader {
             tail.split_last_chunk::<TRAILER_LENGTH>().ok_or_else(|| Error::truncated("no end"))?;
         let trailer = PackTrailer::decode(trailer, length)?;
         let start = trailer.directory_offset()?;
-        let (chunks, by_id) =
-            match start.checked_sub(tail_start).and_then(|start| usize::try_from(start).ok()) {
-                Some(inside) => index(before.get(inside..).unwrap_or_default(), &trailer, holds, start)?,
-                None => {
-                    let directory = read(&*file, start, length - TRAILER_LENGTH as u64).map_err(at(start))?;
-                    index(&directory, &trailer, holds, start)?
-                }
-            };
-        Ok(Self { file, holds, chunks, by_id })
-    }
-
-    /// The same of an archive file, where kinds and seals of repositories are not known. Spec: A-11-4.
-    pub fn open_archive(file: Arc<dyn ReadAt>) -> Result<Self> {
-        let pack = Self::open(file)?;
-        let is_foreign = |header: &ChunkHeader| header.kind == ChunkKind::Report || header.seal != Seal::None;
-        match pack.chunks.iter().find(|chunk| is_foreign(&chunk.header)) {
-            None => Ok(pack),
-            Some(chunk) => {
-                let what = "a chunk is one of a repository, and this is read as an archive file";
-                Err(Error::unsupported(what).at(Stream::Pack, chunk.offset))
+        let (chunks, by_id) = match start
+            .checked_sub(tail_start)
+            .and_then(|start| usize::try_from(start).ok())
+        {
+            Some(inside) => index(before.get(inside..).unwrap_or_default(), &trailer, holds, start, parse)?,
+            None => {
+                let directory = read(&*file, start, length - TRAILER_LENGTH as u64).map_err(at(start))?;
+                index(&directory, &trailer, holds, start, parse)?
             }
-        }
+        };
+        Ok(Self { file, holds, chunks, by_id })
     }
 
     /// Which chunks the pack may hold.
@@ -170,12 +171,13 @@ fn index(
     trailer: &PackTrailer,
     holds: PackHolds,
     start: u64,
+    parse: ParseDirectory,
 ) -> Result<(Vec<StoredChunk>, Vec<u32>)> {
     let at = |error: Error| error.at(Stream::Pack, start);
     if directory_digest(directory) != trailer.directory_digest {
         return Err(at(Error::corrupt("a pack's directory has another digest than its trailer says")));
     }
-    let directory = PackDirectory::parse(directory, holds, start)?;
+    let directory = parse(directory, holds, start)?;
     let chunks: Vec<StoredChunk> =
         directory.chunks().map(|(offset, header)| StoredChunk { offset, header }).collect();
     let id = |place: &u32| chunks.get(*place as usize).map(|chunk| &chunk.header.id);
