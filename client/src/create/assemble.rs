@@ -20,7 +20,7 @@ use diptych_localfs::scan::{Found, Scan};
 use super::MEMORY_MIN;
 use super::budget::Budget;
 use super::buffers::{Buffers, Bytes};
-use super::read::{Dispatcher, FileBatch, FileRead, Item, LargePart, Outcome, read_jobs};
+use super::read::{Dispatcher, FileRead, Item, LargePart, Outcome, read_jobs};
 use crate::owners;
 use crate::reuse::compare::Reused;
 use crate::reuse::{Bases, Counts};
@@ -122,12 +122,17 @@ pub(crate) fn assemble(
 ) -> Result<Assembled> {
     let budget = Budget::new(assembly.window);
     let keeps_contents = sink.keeps_contents();
-    let (item_sender, items) = bounded::<Item>(256);
+    let (item_sender, items) = bounded::<Vec<Item>>(32);
     let (job_sender, jobs) = bounded(64);
     std::thread::scope(|scope| {
         let budget = &budget;
-        let dispatcher =
-            Dispatcher { jobs: job_sender, items: item_sender, budget: budget.clone(), monitor: &**monitor };
+        let dispatcher = Dispatcher {
+            jobs: job_sender,
+            items: item_sender,
+            bundle: Vec::new(),
+            budget: budget.clone(),
+            monitor: &**monitor,
+        };
         let bases = assembly.bases.clone();
         let dispatching = scope.spawn(move || dispatcher.run(scan, bases));
         for _ in 0..assembly.threads.max(1) {
@@ -153,7 +158,7 @@ pub(crate) fn assemble(
         // On an early end nobody may be left waiting: not the dispatcher for memory, not a reader for its chunks to be
         // taken. What is under way is taken and dropped, until the dispatcher has hung up.
         budget.close();
-        for item in items {
+        for item in items.into_iter().flatten() {
             if let Item::Files(promise) = item {
                 drop(promise.recv());
             }
@@ -186,11 +191,11 @@ struct Linked {
 }
 
 impl Assembler<'_> {
-    fn run(mut self, items: &Receiver<Item>, assembly: &Assembly) -> Result<Assembled> {
+    fn run(mut self, items: &Receiver<Vec<Item>>, assembly: &Assembly) -> Result<Assembled> {
         let mut is_whole = false;
         let mut depth = 0usize;
         let mut last_checkpoint = Instant::now();
-        for item in items {
+        for item in items.iter().flatten() {
             if assembly.checkpoint_every.is_some_and(|every| last_checkpoint.elapsed() >= every) && depth > 0
             {
                 self.checkpoint()?;
@@ -211,8 +216,10 @@ impl Assembler<'_> {
                 }
                 Item::Files(batch) => {
                     let batch = batch.recv().map_err(|_| Error::corrupt("a reader stopped"))?;
-                    self.take_batch(batch, assembly)?;
+                    self.take_files(batch.files, &batch.contents, assembly)?;
+                    self.buffers.give(batch.contents);
                 }
+                Item::Unread(files) => self.take_files(files, &[], assembly)?,
                 Item::EndPiece => self.tree.end_piece()?,
                 Item::Leave => {
                     self.tree.leave(Status::COMPLETE)?;
@@ -257,8 +264,9 @@ impl Assembler<'_> {
         })
     }
 
-    fn take_batch(&mut self, batch: FileBatch, assembly: &Assembly) -> Result<()> {
-        for file in batch.files {
+    /// Takes files whose payloads stand in `contents`.
+    fn take_files(&mut self, files: Vec<FileRead>, contents: &[u8], assembly: &Assembly) -> Result<()> {
+        for file in files {
             let FileRead { found, link, reason, expected, outcome } = file;
             let mark = self.payload.mark();
             if let Some(reason) = reason {
@@ -271,7 +279,7 @@ impl Assembler<'_> {
                         self.take_reused(*expected)
                     }
                     _ => {
-                        self.take_small(&entry, batch.contents.get(range).unwrap_or(&[]))?;
+                        self.take_small(&entry, contents.get(range).unwrap_or(&[]))?;
                         entry
                     }
                 },
@@ -307,7 +315,6 @@ impl Assembler<'_> {
             }
             self.tree.entry(entry, link)?;
         }
-        self.buffers.give(batch.contents);
         Ok(())
     }
 

@@ -31,6 +31,8 @@ const WINDOW: usize = 2 * PAYLOAD_CHUNK_MAX;
 const READ_AT_ONCE: usize = 512 << 10;
 /// What a large file may hold in memory: a window that is filled, one whose chunks are stored, one to come.
 const LARGE_COST: u64 = 3 * WINDOW as u64;
+/// Steps that go to the assembler at once.
+const BUNDLE_ITEMS: usize = 64;
 /// Chunks of a large file that wait for the assembler.
 const CHUNKS_AHEAD: usize = 4;
 
@@ -40,6 +42,8 @@ pub(super) enum Item {
     Enter(Box<Directory>),
     /// Files follow.
     Files(Receiver<FileBatch>),
+    /// Files follow of which none is read.
+    Unread(Vec<FileRead>),
     /// A piece ends, and another follows.
     EndPiece,
     /// A directory closes.
@@ -105,8 +109,10 @@ pub(super) struct Job {
 pub(super) struct Dispatcher<'d> {
     /// To the readers.
     pub jobs: Sender<Job>,
-    /// To the assembler: the same files as promises, and all other steps.
-    pub items: Sender<Item>,
+    /// To the assembler: the same files as promises, and all other steps, in bundles.
+    pub items: Sender<Vec<Item>>,
+    /// The bundle that is being made: waking the assembler for every directory would cost more than its work.
+    pub bundle: Vec<Item>,
     /// Memory for what is read.
     pub budget: Budget,
     /// What is told of a base that is damaged.
@@ -116,7 +122,7 @@ pub(super) struct Dispatcher<'d> {
 impl Dispatcher<'_> {
     /// Runs the scan to its end and hands its steps out in order. Gives the chunks of the base that are used though too
     /// little of them is.
-    pub(super) fn run(self, scan: Scan, bases: Option<Bases>) -> Vec<Digest> {
+    pub(super) fn run(mut self, scan: Scan, bases: Option<Bases>) -> Vec<Digest> {
         match bases {
             None => {
                 self.run_plain(scan);
@@ -126,11 +132,14 @@ impl Dispatcher<'_> {
         }
     }
 
-    fn run_plain(&self, mut scan: Scan) {
+    fn run_plain(&mut self, mut scan: Scan) {
         let mut seen = HashMap::new();
         loop {
             let sent = match scan.next() {
-                Ok(None) => return,
+                Ok(None) => {
+                    self.flush();
+                    return;
+                }
                 Ok(Some(Step::Entries(found))) => {
                     let work = found.into_iter().map(|found| {
                         let (link, is_repeated) = link_of(&found, &mut seen);
@@ -148,7 +157,7 @@ impl Dispatcher<'_> {
         }
     }
 
-    fn run_compared(&self, mut scan: Scan, mut compare: Compare) -> Vec<Digest> {
+    fn run_compared(&mut self, mut scan: Scan, mut compare: Compare) -> Vec<Digest> {
         let mut seen = HashMap::new();
         loop {
             let mut is_last = false;
@@ -171,30 +180,39 @@ impl Dispatcher<'_> {
                 Decided::Files(files) => self.send_files(files.into_iter()),
             });
             if is_last || !sent || self.budget.is_closed() {
+                self.flush();
                 return compare.sparse();
             }
         }
     }
 
-    fn send_step(&self, step: Step) -> bool {
-        let item = match step {
+    fn send_step(&mut self, step: Step) -> bool {
+        self.send(match step {
             Step::Enter(directory) => Item::Enter(Box::new(directory)),
             Step::EndPiece => Item::EndPiece,
             Step::Leave => Item::Leave,
             // Files go their own way.
             Step::Entries(_) => return true,
-        };
-        self.items.send(item).is_ok()
+        })
     }
 
-    fn send_failure(&self, error: Error) -> bool {
-        // Nobody is left to be told if this fails.
-        let _ = self.items.send(Item::Failed(error));
+    fn send_failure(&mut self, error: Error) -> bool {
+        self.bundle.push(Item::Failed(error));
+        self.flush();
         false
     }
 
+    fn send(&mut self, item: Item) -> bool {
+        self.bundle.push(item);
+        self.bundle.len() < BUNDLE_ITEMS || self.flush()
+    }
+
+    fn flush(&mut self) -> bool {
+        self.bundle.is_empty() || self.items.send(std::mem::take(&mut self.bundle)).is_ok()
+    }
+
     /// Cuts files into batches and sends them both to the readers and, as promises, to the assembler.
-    fn send_files(&self, files: impl Iterator<Item = FileWork>) -> bool {
+    fn send_files(&mut self, files: impl Iterator<Item = FileWork>) -> bool {
         let mut batch = Vec::new();
         let mut bytes = 0;
         for file in files {
@@ -220,11 +238,27 @@ impl Dispatcher<'_> {
         batch.is_empty() || self.send_batch(batch, bytes)
     }
 
-    fn send_batch(&self, files: Vec<FileWork>, cost: u64) -> bool {
-        // Memory is promised in the order in which the assembler gives it back, so that no one waits for a later one.
+    fn send_batch(&mut self, files: Vec<FileWork>, cost: u64) -> bool {
+        if files.iter().all(|file| matches!(file.work, Work::Reuse(_) | Work::Repeated)) {
+            let unread = |FileWork { found, link, work }: FileWork| {
+                let outcome = match work {
+                    Work::Reuse(reused) => Outcome::Reused(reused),
+                    _ => Outcome::Repeated,
+                };
+                FileRead { found, link, reason: None, expected: None, outcome }
+            };
+            return self.send(Item::Unread(files.into_iter().map(unread).collect()));
+        }
+        // Memory is promised in the order in which the assembler gives it back, so that no one waits for a later one;
+        // and what comes before must have gone to where it is given back.
+        if !self.flush() {
+            return false;
+        }
         let permit = self.budget.acquire(cost);
         let (done, promise) = bounded(1);
-        self.items.send(Item::Files(promise)).is_ok() && self.jobs.send(Job { files, done, permit }).is_ok()
+        // At once, too: a reader of a large file waits for the assembler to take what it has.
+        self.bundle.push(Item::Files(promise));
+        self.flush() && self.jobs.send(Job { files, done, permit }).is_ok()
     }
 }
 
