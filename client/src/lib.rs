@@ -17,6 +17,7 @@ pub mod diff;
 pub mod error;
 pub mod export;
 pub mod extract;
+pub mod find;
 pub mod hash;
 mod links;
 pub mod list;

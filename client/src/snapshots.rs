@@ -127,6 +127,17 @@ pub fn find(listed: &[Listed], text: &str, filter: &Filter) -> Result<Listed> {
     }
 }
 
+/// The snapshots that arguments mean, each once and in their order; without any, all that are not forgotten and pass.
+pub fn named_or_filtered(listed: &[Listed], texts: &[String], filter: &Filter) -> Result<Vec<Listed>> {
+    if texts.is_empty() {
+        let passes = |listed: &&Listed| listed.forgotten.is_none() && filter.takes(&listed.snapshot);
+        return Ok(listed.iter().filter(passes).cloned().collect());
+    }
+    let mut known = HashSet::new();
+    let found = texts.iter().map(|text| find(listed, text, filter)).collect::<Result<Vec<_>>>()?;
+    Ok(found.into_iter().filter(|found| known.insert(found.id)).collect())
+}
+
 /// Caches for the streams of snapshots.
 pub fn caches(repository: &Repository) -> Caches {
     Caches::new(CACHE_BYTES, Arc::new(Counters::default()), repository.chunk_keys().clone())
@@ -156,6 +167,32 @@ pub struct Located {
     pub record: ArchiveRecord,
     /// Path below its root.
     pub path: Vec<u8>,
+}
+
+/// What an archive of a snapshot was on the source: its root's path, or what it is called.
+pub fn source_of(record: &ArchiveRecord) -> &[u8] {
+    record.path.as_deref().unwrap_or(&record.name)
+}
+
+/// What stands before the paths of an archive, so that they are told as they were on the source.
+pub fn prefix_of(record: &ArchiveRecord) -> Vec<u8> {
+    let source = source_of(record);
+    if source.ends_with(b"/") { source.to_vec() } else { [source, b"/"].concat() }
+}
+
+/// Tells of a path that an archive does not have as it was given, and where to look.
+pub fn not_there(error: Error, path: &str, listed: &Listed) -> Error {
+    let Error::Failed { place, cause, advice: told } = error else { return error };
+    let id = listed.short_id();
+    let advice = format!("`diptych ls {id}` shows what is there.");
+    let shown = crate::names::show(path.as_bytes());
+    match &cause.what[..] {
+        "is not in the archive" | "nothing in the archive matches" => {
+            Error::missing(shown, &format!("is not in snapshot {id}"), &advice)
+        }
+        what if what.starts_with("is no file") => Error::Failed { place: shown, cause, advice },
+        _ => Error::Failed { place, cause, advice: told },
+    }
 }
 
 /// SNAPSHOT and PATH of `SNAPSHOT[:PATH]`.

@@ -2,17 +2,22 @@
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::path::Path;
 
 use crate::cat::{Range, cat};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::open::OpenArchive;
 use crate::size::{parse_range, parse_size};
+use crate::snapshots::{find, list, locate, not_there, split};
 
+use super::options::Common;
 use super::outcome::Outcome;
 use super::output;
+use super::repository::MaybeRepository;
+use super::snapshots::FilterOptions;
+use super::terminal::Terminal;
 
-/// Print the content of a file in an archive.
+/// Print the content of a file in an archive or a snapshot.
 ///
 /// Reads only what is asked for. A whole content is compared with its digest; if it differs, the command fails and
 /// what was printed must not be used.
@@ -20,14 +25,20 @@ use super::output;
 #[command(after_help = "\
 Example:
   diptych cat /backup/home alice/notes.txt
-  diptych cat --range 1G-1025M /backup/home alice/disk.img | file -")]
+  diptych cat --range 1G-1025M /backup/home alice/disk.img | file -
+  diptych cat -r /backup/repo latest:/home/alice/notes.txt")]
 pub struct Arguments {
-    /// The archive: NAME, NAME.meta.dpt, or one file with both streams.
-    #[arg(value_name = "ARCHIVE")]
-    archive: PathBuf,
+    /// The archive (NAME, NAME.meta.dpt, or one file with both streams), with PATH behind it; or a file in a snapshot of
+    /// a repository, as it was on the source: its path behind `latest:` or the first digits of the snapshot's id.
+    #[arg(value_name = "ARCHIVE | SNAPSHOT:PATH")]
+    archive: OsString,
     /// The file's path inside the archive.
     #[arg(value_name = "PATH")]
-    path: OsString,
+    inside: Option<OsString>,
+    #[command(flatten)]
+    repository: MaybeRepository,
+    #[command(flatten)]
+    filter: FilterOptions,
     /// Print the bytes from START up to END, END not included; END may be left out. Sizes as 4096, 1M, 2G.
     #[arg(long, value_name = "START-END", value_parser = parse_range)]
     range: Option<(u64, Option<u64>)>,
@@ -39,7 +50,7 @@ pub struct Arguments {
     length: Option<u64>,
 }
 
-pub(super) fn run(arguments: &Arguments) -> Result<Outcome> {
+pub(super) fn run(arguments: &Arguments, common: &Common) -> Result<Outcome> {
     let range = match arguments.range {
         Some((start, end)) => Range { start, end },
         None => {
@@ -47,7 +58,29 @@ pub(super) fn run(arguments: &Arguments) -> Result<Outcome> {
             Range { start, end: arguments.length.map(|length| start.saturating_add(length)) }
         }
     };
-    let open = OpenArchive::open(&arguments.archive)?;
-    cat(&open, arguments.path.as_bytes(), range, &mut output::results())?;
+    match &arguments.inside {
+        Some(path) => {
+            let open = OpenArchive::open(Path::new(&arguments.archive))?;
+            cat(&open, path.as_bytes(), range, &mut output::results())?;
+        }
+        None => cat_of_snapshot(arguments, range, common)?,
+    }
     Ok(Outcome::Done)
+}
+
+fn cat_of_snapshot(arguments: &Arguments, range: Range, common: &Common) -> Result<()> {
+    let usage =
+        || Error::Usage("one argument is SNAPSHOT:PATH; of an archive, give ARCHIVE and PATH".to_owned());
+    let (text, path) = arguments.archive.to_str().map(split).ok_or_else(usage)?;
+    let path = path.ok_or_else(usage)?;
+    let repository = arguments.repository.given().ok_or_else(|| {
+        let what = "SNAPSHOT:PATH is in a repository: say which, by -r LOCATION or DIPTYCH_REPO";
+        Error::Usage(what.to_owned())
+    })?;
+    let terminal = Terminal::quiet(common);
+    let repository = repository.open(&*terminal)?;
+    let snapshot = find(&list(&repository, &*terminal)?, text, &arguments.filter.filter())?;
+    let located = locate(&repository, &snapshot, Some(Path::new(path)))?;
+    cat(&located.open, &located.path, range, &mut output::results())
+        .map_err(|error| not_there(error, path, &snapshot))
 }

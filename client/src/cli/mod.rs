@@ -9,10 +9,12 @@ mod create;
 mod diff;
 mod export;
 mod extract;
+mod find;
 mod hash;
 mod init;
 mod json;
 mod list;
+mod ls;
 mod options;
 mod outcome;
 mod output;
@@ -73,6 +75,8 @@ enum Verb {
     Backup(backup::Arguments),
     Snapshots(snapshots::Arguments),
     Restore(restore::Arguments),
+    Ls(ls::Arguments),
+    Find(find::Arguments),
     Completions(Completions),
 }
 
@@ -111,12 +115,14 @@ fn run_verb(cli: &Cli) -> Result<Outcome> {
         Verb::Verify(arguments) => verify::run(arguments, &cli.common),
         Verb::Diff(arguments) => diff::run(arguments, &cli.common),
         Verb::Hash(arguments) => hash::run(arguments, &cli.common),
-        Verb::Cat(arguments) => cat::run(arguments),
+        Verb::Cat(arguments) => cat::run(arguments, &cli.common),
         Verb::Export(arguments) => export::run(arguments, &cli.common),
         Verb::Init(arguments) => init::run(arguments, &cli.common),
         Verb::Backup(arguments) => backup::run(arguments, &cli.common),
         Verb::Snapshots(arguments) => snapshots::run(arguments, &cli.common),
         Verb::Restore(arguments) => restore::run(arguments, &cli.common),
+        Verb::Ls(arguments) => ls::run(arguments, &cli.common),
+        Verb::Find(arguments) => find::run(arguments, &cli.common),
         Verb::Completions(arguments) => {
             // Written to memory first: the generator gives up with a panic when its output goes away.
             let mut script = Vec::new();

@@ -27,8 +27,27 @@ pub struct RepositoryOptions {
     pub password: PasswordOptions,
 }
 
-/// Where the password comes from. Without any of these, DIPTYCH_PASSWORD has it, or the terminal is asked.
+/// Which repository, where an archive or a directory may be meant as well.
 #[derive(clap::Args)]
+#[command(next_help_heading = "Repository")]
+pub struct MaybeRepository {
+    /// Where the repository is, if a snapshot is meant: a directory, or file:PATH.
+    #[arg(short, long = "repo", value_name = "LOCATION", env = "DIPTYCH_REPO", hide_env_values = true)]
+    repository: Option<String>,
+    #[command(flatten)]
+    password: PasswordOptions,
+}
+
+impl MaybeRepository {
+    /// The repository, if one was named.
+    pub fn given(&self) -> Option<RepositoryOptions> {
+        let repository = self.repository.clone()?;
+        Some(RepositoryOptions { repository, password: self.password.clone() })
+    }
+}
+
+/// Where the password comes from. Without any of these, DIPTYCH_PASSWORD has it, or the terminal is asked.
+#[derive(Clone, clap::Args)]
 #[group(multiple = false)]
 pub struct PasswordOptions {
     /// Read the password from the first line of FILE.
@@ -65,14 +84,6 @@ impl PasswordOptions {
         match std::env::var_os("DIPTYCH_PASSWORD") {
             Some(password) if !password.is_empty() => Ok(Some(password.into_vec())),
             _ => Ok(None),
-        }
-    }
-
-    /// The password, asked for if it was not given.
-    pub fn password(&self, prompt: &str) -> Result<Vec<u8>> {
-        match self.given()? {
-            Some(password) => Ok(password),
-            None => ask(prompt),
         }
     }
 

@@ -43,6 +43,32 @@ pub fn list(
     out: &mut dyn Write,
     losses: &Losses<'_>,
 ) -> Result<()> {
+    list_scope(archive, selection, Scope::Selected, style, out, losses)
+}
+
+/// What is shown of what is selected.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// Itself and everything below it.
+    Selected,
+    /// What is in it; paths are told with this before them, which ends in a slash.
+    Inside {
+        /// What stands before each path.
+        prefix: Vec<u8>,
+        /// Whether what is below its directories is shown as well.
+        is_recursive: bool,
+    },
+}
+
+/// Writes of the entries of `archive` that are selected what `scope` says.
+pub fn list_scope(
+    archive: &Archive,
+    selection: &mut PathSelection,
+    scope: Scope,
+    style: Style,
+    out: &mut dyn Write,
+    losses: &Losses<'_>,
+) -> Result<()> {
     selection.check(archive)?;
     let links = match style {
         Style::Plain { .. } => LinkIndex::default(),
@@ -53,7 +79,7 @@ pub fn list(
         Style::Long { is_numeric } => Box::new(long::Long::new(archive, is_numeric)?),
         Style::Json => Box::new(json::Json::default()),
     };
-    let mut lister = Lister { printer, links, selection, selected_at: None, out, losses };
+    let mut lister = Lister { scope, printer, links, selection, selected_at: None, out, losses };
     let root = archive.root()?;
     archive.walk(&root, b"", &mut lister)?;
     lister.selection.finish()
@@ -72,6 +98,7 @@ trait Printer {
 }
 
 struct Lister<'a> {
+    scope: Scope,
     printer: Box<dyn Printer>,
     links: LinkIndex,
     selection: &'a mut PathSelection,
@@ -94,7 +121,11 @@ impl Lister<'_> {
             Kind::Directory => None,
             _ => self.links.first_of(path)?,
         };
-        self.printer.print(path, row, first.as_deref(), self.out)
+        let Scope::Inside { prefix, .. } = &self.scope else {
+            return self.printer.print(path, row, first.as_deref(), self.out);
+        };
+        let first = first.map(|first| [prefix, &first[..]].concat());
+        self.printer.print(&[prefix, path].concat(), row, first.as_deref(), self.out)
     }
 }
 
@@ -104,9 +135,17 @@ impl Visitor for Lister<'_> {
             Verdict::Passed => return Ok(Descend::Skip),
             Verdict::OnTheWay => {}
             Verdict::Selected => {
+                let is_first = self.selected_at.is_none();
                 self.selected_at.get_or_insert(path.len());
-                // The root has no name; where only names are shown there is nothing to show.
+                let is_recursive = match &self.scope {
+                    Scope::Selected => true,
+                    Scope::Inside { .. } if is_first => return Ok(Descend::Enter),
+                    Scope::Inside { is_recursive, .. } => *is_recursive,
+                };
                 self.print(path, row)?;
+                if !is_recursive {
+                    return Ok(Descend::Skip);
+                }
             }
         }
         Ok(Descend::Enter)
