@@ -126,6 +126,23 @@ impl Error {
         Self { class: Class::Io, place: None, what: what.into(), source: Some(source) }
     }
 
+    /// The same error once more: what cannot be had may be missed in several places.
+    #[must_use]
+    pub fn again(&self) -> Self {
+        let mut what = self.what.clone();
+        if let Some(source) =
+            self.source.as_ref().filter(|source| source.to_string() != source.kind().to_string())
+        {
+            what = format!("{what}: {source}");
+        }
+        Self {
+            class: self.class,
+            place: self.place,
+            what,
+            source: self.source.as_ref().map(|s| s.kind().into()),
+        }
+    }
+
     /// The same error at a place; a place that is known already stays, for it is nearer to the fault.
     #[must_use]
     pub fn at(mut self, stream: Stream, offset: u64) -> Self {

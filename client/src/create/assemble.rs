@@ -13,7 +13,7 @@ use diptych_encoder::payload::Stream;
 use diptych_encoder::{Finished, LinkKey, Payload, Place, TreeEncoder};
 use diptych_format::limits::PAYLOAD_CHUNK_MAX;
 use diptych_format::table::Owners;
-use diptych_format::{Digest, Entry, Error, Holds, Kind, Monitor, Name, Problem, Result, Status};
+use diptych_format::{Class, Digest, Entry, Error, Holds, Kind, Monitor, Name, Problem, Result, Status};
 use diptych_localfs::capture::capture;
 use diptych_localfs::scan::{Found, Scan};
 
@@ -21,6 +21,7 @@ use super::MEMORY_MIN;
 use super::budget::Budget;
 use super::buffers::{Buffers, Bytes};
 use super::read::{Dispatcher, FileRead, Item, LargePart, Outcome, read_jobs};
+use crate::names;
 use crate::owners;
 use crate::reuse::compare::Reused;
 use crate::reuse::{Bases, Counts};
@@ -468,24 +469,17 @@ impl Assembler<'_> {
         kept
     }
 
+    /// With `--strict` the first thing that is not captured whole ends the run. What is wrong with it was told.
     fn refuse_loss(&self, assembly: &Assembly, status: Status, path: &[u8]) -> Result<()> {
         if assembly.is_strict && !status.is_complete() {
             let words: Vec<&str> = status.words().collect();
-            let path = String::from_utf8_lossy(path);
-            return Err(Error::new(
-                diptych_format::Class::Io,
-                format!("{path}: {} (--strict)", words.join(", ")),
-            ));
+            return Err(refused(path, &words.join(", ")));
         }
         Ok(())
     }
 
     fn strict_error(&self, found: &Found) -> Error {
-        let path = self.path_of(found);
-        Error::new(
-            diptych_format::Class::Io,
-            format!("{}: vanished (--strict)", String::from_utf8_lossy(&path)),
-        )
+        refused(&self.path_of(found), "vanished")
     }
 
     fn path_of(&self, found: &Found) -> Vec<u8> {
@@ -514,6 +508,11 @@ impl Assembler<'_> {
     fn hand_metadata_on(&mut self) -> Result<()> {
         self.tree.take_chunks().into_iter().try_for_each(|chunk| self.sink.metadata(chunk))
     }
+}
+
+fn refused(path: &[u8], why: &str) -> Error {
+    let path = names::show(path);
+    Error::new(Class::Io, format!("{path} could not be captured whole ({why}), and --strict was given"))
 }
 
 /// A path of a name below a directory's path.

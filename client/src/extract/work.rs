@@ -185,7 +185,7 @@ impl<'x> Extractor<'x> {
             let bytes = match (slice, chunk) {
                 (None, _) => Ok(&[][..]),
                 (Some(slice), Ok(chunk)) => StreamReader::part(chunk, &slice),
-                (Some(_), Err(error)) => Err(FormatError::new(error.class, error.to_string())),
+                (Some(_), Err(error)) => Err(error.again()),
             };
             let written = bytes.and_then(|bytes| self.write_small(&item, bytes));
             self.settle(item, written, Some(reader))?;
@@ -301,7 +301,7 @@ impl<'x> Extractor<'x> {
 
     /// An item cannot be restored.
     pub fn fail(&self, item: Item, error: &FormatError) -> Result<()> {
-        self.settle(item, Err(FormatError::new(error.class, error.to_string())), None)
+        self.settle(item, Err(error.again()), None)
     }
 
     fn link(&self, item: Item, first: &[u8]) -> Result<()> {
