@@ -1,4 +1,5 @@
-//! The main job once through on a real tree: archive, verify, extract, and prove that the copy is the original.
+//! The main job once through on a real tree: back up twice, restore, archive, extract, and prove that the copies are the
+//! original.
 
 use std::path::Path;
 use std::process::Command;
@@ -8,8 +9,8 @@ use anyhow::{Context, Result, bail};
 
 use crate::run;
 
-/// Archives `tree` into cargo's target folder, verifies and extracts the archive, and compares the tree ids of the
-/// three; then removes what it made unless it is to be kept.
+/// Backs `tree` up twice into a repository in cargo's target folder and restores it; makes archive files of it and
+/// extracts them; compares the tree ids of all. Then removes what it made unless it is to be kept.
 pub fn run(tree: &Path, keeps: bool) -> Result<()> {
     run::must_succeed(run::cargo(&["build", "--release", "--package", "diptych-client", "--locked"]))?;
     let diptych = run::target().join("release/diptych");
@@ -18,18 +19,32 @@ pub fn run(tree: &Path, keeps: bool) -> Result<()> {
         std::fs::remove_dir_all(&place).with_context(|| format!("cannot remove {}", place.display()))?;
     }
     std::fs::create_dir_all(&place)?;
-    let (archive, copy) = (place.join("archive"), place.join("copy"));
+    let [repository, restored, archive, extracted] =
+        ["repository", "restored", "archive", "extracted"].map(|name| place.join(name));
+    let with_repository = |verb: &str| {
+        let mut command = Command::new(&diptych);
+        command.arg(verb).arg("--repo").arg(&repository).env("DIPTYCH_PASSWORD", "demo");
+        command
+    };
+    println!(
+        "\nA repository, encrypted with the password \"demo\"; the second run reads what has changed, which is nothing:"
+    );
+    step(with_repository("backup").arg("--init").arg(tree))?;
+    step(with_repository("backup").arg(tree))?;
+    step(&mut with_repository("snapshots"))?;
+    step(with_repository("restore").arg("latest").arg("--target").arg(&restored))?;
+    println!("\nThe same tree as two files:");
     step(Command::new(&diptych).arg("create").arg(&archive).arg(tree))?;
     step(Command::new(&diptych).arg("verify").arg(&archive))?;
-    step(Command::new(&diptych).arg("extract").arg(&archive).arg(&copy))?;
+    step(Command::new(&diptych).arg("extract").arg(&archive).arg(&extracted))?;
     let mut ids = Vec::new();
-    for of in [tree, &archive, &copy] {
+    for of in [tree, &restored, &archive, &extracted] {
         ids.push(tree_id(&diptych, of)?);
     }
     if ids.iter().any(|id| *id != ids[0]) {
         bail!("the tree ids differ: did {} change meanwhile?", tree.display());
     }
-    println!("\nThe tree, its archive and the copy have one tree id: the copy is the original.");
+    println!("\nThe tree, its archive and both copies have one tree id: the copies are the original.");
     if keeps {
         println!("Kept in {}.", place.display());
     } else {

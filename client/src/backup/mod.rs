@@ -42,6 +42,9 @@ use store::{Current, Made, Store};
 /// a file system has steps, of two seconds at most.
 const YOUNG_SECONDS: i64 = 2;
 
+/// Interrupted runs that a run compares with.
+const PARTIAL_BASES: usize = 3;
+
 /// What becomes an archive.
 #[derive(Clone, Debug)]
 pub struct Source {
@@ -177,7 +180,11 @@ pub fn backup(
     let recorder = Arc::new(Recorder::new(progress));
     let mut run = Run { repository, options, recorder, bases, store, archives: Vec::new() };
     for source in &options.sources {
-        run.archive(source)?;
+        let archived = run.archive(source);
+        if archived.is_err() {
+            run.tell_of_partial();
+        }
+        archived?;
     }
     let report = run.finish()?;
     drop(lease);
@@ -197,11 +204,17 @@ fn find_bases(
     if let BaseChoice::Snapshot(text) = &options.base {
         return snapshots::find(&listed, text, &snapshots::Filter::default()).map(|base| vec![base]);
     }
-    let paths: HashSet<Vec<u8>> = options.sources.iter().filter_map(Source::recorded_path).collect();
+    // A stream has no path; its name tells it.
+    let paths: HashSet<Vec<u8>> = options
+        .sources
+        .iter()
+        .map(|source| source.recorded_path().unwrap_or_else(|| source.name.clone()))
+        .collect();
     let of_this_host =
         |listed: &&Listed| listed.forgotten.is_none() && listed.snapshot.host == options.identity.host;
     let paths_of = |listed: &Listed| -> HashSet<Vec<u8>> {
-        listed.snapshot.archives.iter().filter_map(|archive| archive.path.clone()).collect()
+        let told = |archive: &ArchiveRecord| archive.path.clone().unwrap_or_else(|| archive.name.clone());
+        listed.snapshot.archives.iter().map(told).collect()
     };
     let mut bases = Vec::new();
     for candidate in listed.iter().rev().filter(of_this_host) {
@@ -209,8 +222,8 @@ fn find_bases(
             bases.push(candidate.clone());
             break;
         }
-        // It was interrupted before it came to all paths.
-        if candidate.is_partial && bases.is_empty() && paths_of(candidate).is_subset(&paths) {
+        // It was interrupted before it came to all paths. The one before may have come further.
+        if candidate.is_partial && bases.len() < PARTIAL_BASES && paths_of(candidate).is_subset(&paths) {
             bases.push(candidate.clone());
         }
     }
@@ -290,6 +303,17 @@ impl Run<'_> {
         Ok(())
     }
 
+    /// The run ends early: says what is kept of it.
+    fn tell_of_partial(&self) {
+        if let Some(id) = self.store.partial() {
+            let what = format!(
+                "what was done so far is kept as partial snapshot {}: the next run goes on from there",
+                snapshots::short(id)
+            );
+            self.recorder.problem(diptych_format::Problem { path: Vec::new(), what, is_loss: false });
+        }
+    }
+
     /// What the bases say of a tree.
     fn records_of(&self, source: &Source) -> Vec<ArchiveRecord> {
         let path = source.recorded_path();
@@ -350,7 +374,7 @@ impl Run<'_> {
         let id = commit(self.repository, self.store.snapshot(records, report))?;
         self.store.remove_partial()?;
         for base in self.bases.iter().filter(|base| base.is_partial) {
-            // Whatever it has, this one has as well.
+            // Whatever they have, this one has as well.
             self.repository.remove_snapshot(&base.id)?;
         }
         Ok(id)

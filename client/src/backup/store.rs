@@ -103,6 +103,11 @@ impl<'r> Store<'r> {
         })
     }
 
+    /// The last partial snapshot of this run.
+    pub(super) fn partial(&self) -> Option<&Digest> {
+        self.partial.as_ref()
+    }
+
     /// Removes the partial snapshot of this run: there is a better one.
     pub(super) fn remove_partial(&mut self) -> Result<()> {
         self.partial.take().map_or(Ok(()), |partial| self.repository.remove_snapshot(&partial))
