@@ -15,6 +15,7 @@ use diptych_format::table::{
 };
 use diptych_format::{Entry, Error, Kind, Result, Status};
 
+use crate::cut::Cuts;
 use crate::metadata::{MetadataChunk, MetadataStream};
 use crate::pieces::Pieces;
 
@@ -63,16 +64,10 @@ struct OpenDirectory {
     path_length: usize,
 }
 
-impl Default for TreeEncoder {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 impl TreeEncoder {
-    /// Starts a stream.
-    pub fn new() -> Self {
-        let mut stream = MetadataStream::default();
+    /// Starts a stream whose chunks end as `cuts` says.
+    pub fn new(cuts: Cuts) -> Self {
+        let mut stream = MetadataStream::new(cuts);
         stream.out().extend_from_slice(&encode_header());
         Self { stream, open: Vec::new(), root: None, links: HashMap::new(), is_incomplete: false }
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use diptych_decoder::Archive;
-use diptych_encoder::{LinkKey, TreeEncoder};
+use diptych_encoder::{Cuts, LinkKey, TreeEncoder};
 use diptych_format::limits::{PIECE_NAMES_MAX, PIECE_ROWS_MAX, PIECE_ROWS_MIN};
 use diptych_format::stream::{TRAILER_LENGTH, Trailer};
 use diptych_format::table::{IndexTable, LinkRow, LinkTable, Owners, Reference, TableKind, kind_of};
@@ -19,7 +19,7 @@ struct LinkedTree {
 
 impl LinkedTree {
     fn new() -> Self {
-        let mut encoder = TreeEncoder::new();
+        let mut encoder = TreeEncoder::new(Cuts::plain());
         encoder.enter(tree! {}.entry(Name::root())).unwrap();
         Self { encoder, open: Vec::new() }
     }
