@@ -9,8 +9,7 @@ use std::sync::Arc;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use diptych_decoder::{Archive, Descend, Row, Visitor};
-use diptych_encoder::cut::large_cut;
-use diptych_encoder::{Payload, TreeEncoder};
+use diptych_encoder::{Cuts, Payload, TreeEncoder};
 use diptych_format::digest::ContentHasher;
 use diptych_format::pack::{ChunkKind, chunk_id};
 use diptych_format::table::Owners;
@@ -55,7 +54,7 @@ fn directory(name: &str) -> Entry {
 
 /// A metadata stream of 1,000 directories with 20 files each.
 fn stream() -> Vec<u8> {
-    let mut tree = TreeEncoder::new();
+    let mut tree = TreeEncoder::new(Cuts::plain());
     tree.enter(directory("")).unwrap();
     // Below PIECE_ROWS_MIN names a directory, so that no piece ends: 40 times 25 directories.
     for outer in 0..40 {
@@ -106,14 +105,16 @@ fn bytes(criterion: &mut Criterion) {
             })
         });
     });
-    group.bench_function("cut", |b| {
-        b.iter(|| {
-            let mut rest = &data[..];
-            while !rest.is_empty() {
-                rest = &rest[large_cut(&rest[..rest.len().min(4 << 20)])..];
-            }
+    for (name, cuts) in [("cut", Cuts::plain()), ("cut, keyed", Cuts::keyed([1; 32]))] {
+        group.bench_function(name, |b| {
+            b.iter(|| {
+                let mut rest = &data[..];
+                while !rest.is_empty() {
+                    rest = &rest[cuts.large_cut(&rest[..rest.len().min(4 << 20)])..];
+                }
+            });
         });
-    });
+    }
     group.bench_function("compress, level 1, 1 MiB", |b| {
         let mut compressor = Compressor::new(Compression::default(), ChunkKeys::plain(), Padding::None);
         let mut out = Vec::new();
@@ -144,7 +145,7 @@ fn entries(criterion: &mut Criterion) {
     group.bench_function("decide where small contents go", |b| {
         let digests: Vec<Digest> = (0..21_041u64).map(|n| Digest::of(&n.to_le_bytes())).collect();
         b.iter(|| {
-            let mut payload = Payload::new(1 << 20);
+            let mut payload = Payload::new(Cuts::plain(), 1 << 20);
             digests.iter().for_each(|digest| {
                 black_box(payload.small(*digest, 5000));
             });

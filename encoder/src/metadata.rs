@@ -4,7 +4,7 @@
 
 use diptych_format::table::Below;
 
-use crate::cut::ends_metadata_chunk;
+use crate::cut::Cuts;
 
 /// A chunk ends after the next table once it is so long.
 const CHUNK_FULL: usize = 1 << 20;
@@ -13,8 +13,9 @@ const CHUNK_FULL: usize = 1 << 20;
 pub type MetadataChunk = Vec<u8>;
 
 /// Collects tables into chunks.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct MetadataStream {
+    cuts: Cuts,
     /// The open chunk.
     open: Vec<u8>,
     /// Bytes of the stream before the open chunk.
@@ -23,6 +24,11 @@ pub(crate) struct MetadataStream {
 }
 
 impl MetadataStream {
+    /// An empty stream.
+    pub(crate) fn new(cuts: Cuts) -> Self {
+        Self { cuts, open: Vec::new(), before: 0, ready: Vec::new() }
+    }
+
     /// Where the next byte will stand.
     pub(crate) fn position(&self) -> u64 {
         self.before + self.open.len() as u64
@@ -35,7 +41,7 @@ impl MetadataStream {
 
     /// A table was appended: the chunk may end here.
     pub(crate) fn table_ends(&mut self, below: &Below) {
-        if self.open.len() >= CHUNK_FULL || ends_metadata_chunk(&below.digest, below.length) {
+        if self.open.len() >= CHUNK_FULL || self.cuts.ends_metadata_chunk(&below.digest, below.length) {
             self.end_chunk();
         }
     }

@@ -11,7 +11,7 @@ use diptych_format::limits::PAYLOAD_CHUNK_MAX;
 use diptych_format::map::Slice;
 use diptych_format::{Digest, Error, Result};
 
-use crate::cut::ends_group;
+use crate::cut::Cuts;
 use crate::tree::LinkKey;
 
 /// A range of a numbered chunk.
@@ -44,6 +44,7 @@ pub enum Place {
 /// Decides where contents go, and keeps the payload stream as slices of numbered chunks.
 #[derive(Debug)]
 pub struct Payload {
+    cuts: Cuts,
     slices: Vec<NumberedSlice>,
     length: u64,
     next_chunk: u64,
@@ -67,8 +68,9 @@ pub struct Reused {
 
 impl Payload {
     /// An empty stream that remembers at most `known_max` small contents; what it has forgotten is stored again.
-    pub fn new(known_max: usize) -> Self {
+    pub fn new(cuts: Cuts, known_max: usize) -> Self {
         Self {
+            cuts,
             slices: Vec::new(),
             length: 0,
             next_chunk: 0,
@@ -121,7 +123,7 @@ impl Payload {
             self.known.insert((digest, u64::from(length)), slice);
         }
         self.push(slice);
-        let ends_after = ends_group(&digest, u64::from(length));
+        let ends_after = self.cuts.ends_group(&digest, u64::from(length));
         self.group = (!ends_after).then_some((chunk, filled + length));
         Place::Group { ended, chunk, ends_after }
     }
@@ -274,7 +276,7 @@ mod tests {
 
     #[test]
     fn the_same_content_is_stored_once() {
-        let mut payload = Payload::new(100);
+        let mut payload = Payload::new(Cuts::plain(), 100);
         assert!(matches!(payload.small(digest(1), 10), Place::Group { .. }));
         assert!(matches!(payload.small(digest(2), 10), Place::Group { .. }));
         assert_eq!(payload.small(digest(1), 10), Place::Known);
@@ -286,7 +288,7 @@ mod tests {
 
     #[test]
     fn what_is_forgotten_is_stored_again() {
-        let mut payload = Payload::new(1);
+        let mut payload = Payload::new(Cuts::plain(), 1);
         payload.small(digest(1), 10);
         payload.small(digest(2), 10);
         assert!(matches!(payload.small(digest(2), 10), Place::Group { .. }));
@@ -296,7 +298,7 @@ mod tests {
     #[test]
     fn a_link_repeats_the_slices_of_its_inode() {
         let key = LinkKey { device: 1, inode: 2 };
-        let mut payload = Payload::new(100);
+        let mut payload = Payload::new(Cuts::plain(), 100);
         payload.small(digest(1), 10);
         let mark = payload.mark();
         payload.small(digest(2), 20);
@@ -313,7 +315,7 @@ mod tests {
     #[test]
     fn a_group_goes_on_behind_what_is_reused() {
         let old = |start| Slice { chunk: digest(9), start, length: 5 };
-        let mut payload = Payload::new(100);
+        let mut payload = Payload::new(Cuts::plain(), 100);
         assert!(matches!(payload.small(digest(1), 10), Place::Group { .. }));
         payload.reuse(&old(0), Some(50));
         payload.remember(digest(7), &old(0));
@@ -332,7 +334,7 @@ mod tests {
 
     #[test]
     fn groups_stay_below_the_largest_chunk() {
-        let mut payload = Payload::new(0);
+        let mut payload = Payload::new(Cuts::plain(), 0);
         let mut filled = 0u32;
         for n in 0..2000 {
             let Place::Group { ended, ends_after, .. } = payload.small(digest(n), 200_000) else { panic!() };

@@ -15,6 +15,7 @@ use diptych_format::table::{
 };
 use diptych_format::{Entry, Error, Kind, Result, Status};
 
+use crate::cut::Cuts;
 use crate::metadata::{MetadataChunk, MetadataStream};
 use crate::pieces::Pieces;
 
@@ -63,16 +64,10 @@ struct OpenDirectory {
     path_length: usize,
 }
 
-impl Default for TreeEncoder {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 impl TreeEncoder {
-    /// Starts a stream.
-    pub fn new() -> Self {
-        let mut stream = MetadataStream::default();
+    /// Starts a stream whose chunks end as `cuts` says.
+    pub fn new(cuts: Cuts) -> Self {
+        let mut stream = MetadataStream::new(cuts);
         stream.out().extend_from_slice(&encode_header());
         Self { stream, open: Vec::new(), root: None, links: HashMap::new(), is_incomplete: false }
     }
@@ -86,9 +81,13 @@ impl TreeEncoder {
         if entry.name.as_bytes().is_empty() != self.open.is_empty() {
             return Err(Error::corrupt("the root's name is empty, and that of no other directory"));
         }
-        let path_length = match self.open.last() {
+        let path_length = match self.open.last_mut() {
             None => 0,
             Some(parent) => {
+                // Tables below the piece follow: its first name, of a file or of this directory, is known now.
+                let first_file = parent.rows.first().map(|row| &row.entry.name);
+                let first_name = first_file.map_or(&entry.name, |name| name.min(&entry.name));
+                parent.pieces.begin(first_name.as_bytes(), &mut self.stream)?;
                 parent.path_length + usize::from(parent.path_length > 0) + entry.name.as_bytes().len()
             }
         };
@@ -214,14 +213,16 @@ impl TreeEncoder {
         if rows.is_empty() && is_one_of_several {
             return Ok(None);
         }
+        let first_name: Box<[u8]> =
+            rows.first().map(|row| row.entry.name.as_bytes().into()).unwrap_or_default();
+        directory.pieces.begin(&first_name, &mut self.stream)?;
         let position = self.stream.position();
         let below = encode_directory_table(&rows, position, self.stream.out())?;
         self.stream.table_ends(&below);
         if !is_one_of_several {
             return Ok(Some(below));
         }
-        let first_name = rows.first().map(|row| row.entry.name.as_bytes().into()).unwrap_or_default();
-        directory.pieces.add(IndexRow { first_name, below }, &mut self.stream)?;
+        directory.pieces.add(IndexRow { first_name, below })?;
         Ok(None)
     }
 
@@ -272,11 +273,12 @@ impl TreeEncoder {
     }
 
     fn write_link_piece(&mut self, rows: &[LinkRow], pieces: &mut Pieces) -> Result<()> {
+        let first_name = rows.first().map(|row| row.path.clone()).unwrap_or_default();
+        pieces.begin(&first_name, &mut self.stream)?;
         let position = self.stream.position();
         let below = encode_link_table(rows, position, self.stream.out())?;
         self.stream.table_ends(&below);
-        let first_name = rows.first().map(|row| row.path.clone()).unwrap_or_default();
-        pieces.add(IndexRow { first_name, below }, &mut self.stream)
+        pieces.add(IndexRow { first_name, below })
     }
 }
 

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use diptych_encoder::cut::{LARGE_MIN, large_cut};
+use diptych_encoder::cut::{Cuts, LARGE_MIN};
 use diptych_encoder::{Finished, LinkKey, Payload, Place, TreeEncoder};
 use diptych_format::limits::{self, PAYLOAD_CHUNK_MAX};
 use diptych_format::manifest::{ArchiveManifest, StreamRoot};
@@ -194,9 +194,9 @@ struct Writer {
 /// The files of the archive by their names.
 pub fn files(golden: &Golden) -> BTreeMap<String, Vec<u8>> {
     let mut writer = Writer {
-        encoder: TreeEncoder::new(),
+        encoder: TreeEncoder::new(Cuts::plain()),
         metadata: Vec::new(),
-        payload: Payload::new(1 << 16),
+        payload: Payload::new(Cuts::plain(), 1 << 16),
         chunks: Vec::new(),
         keys: link_keys(&golden.tree),
         left: golden.partial.unwrap_or(usize::MAX),
@@ -294,7 +294,8 @@ impl Writer {
             self.payload.end_group();
             let mut rest = payload;
             while !rest.is_empty() {
-                let (chunk, behind) = rest.split_at(large_cut(&rest[..rest.len().min(PAYLOAD_CHUNK_MAX)]));
+                let (chunk, behind) =
+                    rest.split_at(Cuts::plain().large_cut(&rest[..rest.len().min(PAYLOAD_CHUNK_MAX)]));
                 self.payload.large_chunk(chunk.len() as u32);
                 self.chunks.push(chunk.to_vec());
                 rest = behind;

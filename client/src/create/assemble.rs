@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, bounded};
 use diptych_encoder::payload::Stream;
-use diptych_encoder::{Finished, LinkKey, Payload, Place, TreeEncoder};
+use diptych_encoder::{Cuts, Finished, LinkKey, Payload, Place, TreeEncoder};
 use diptych_format::limits::PAYLOAD_CHUNK_MAX;
 use diptych_format::table::Owners;
 use diptych_format::{Class, Digest, Entry, Error, Holds, Kind, Monitor, Name, Problem, Result, Status};
@@ -117,6 +117,7 @@ pub(crate) struct Assembled {
 pub(crate) fn assemble(
     scan: Scan,
     assembly: &Assembly,
+    cuts: &Cuts,
     buffers: &Buffers,
     monitor: &Arc<dyn Monitor>,
     sink: &mut dyn Sink,
@@ -138,12 +139,12 @@ pub(crate) fn assemble(
         let dispatching = scope.spawn(move || dispatcher.run(scan, bases));
         for _ in 0..assembly.threads.max(1) {
             let jobs = jobs.clone();
-            scope.spawn(move || read_jobs(&jobs, buffers, &**monitor, keeps_contents));
+            scope.spawn(move || read_jobs(&jobs, cuts, buffers, &**monitor, keeps_contents));
         }
         drop(jobs);
         let assembler = Assembler {
-            tree: TreeEncoder::new(),
-            payload: Payload::new(assembly.known_max),
+            tree: TreeEncoder::new(cuts.clone()),
+            payload: Payload::new(cuts.clone(), assembly.known_max),
             group: Vec::new(),
             linked: HashMap::new(),
             users: BTreeSet::new(),

@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use diptych_encoder::Finished;
+use diptych_encoder::{Cuts, Finished};
 use diptych_format::manifest::{ArchiveManifest, StreamRoot};
 use diptych_format::pack::{ChunkKind, PackHolds};
 use diptych_format::{Digest, Error, Monitor, Result};
@@ -220,7 +220,8 @@ pub(crate) fn metadata_of(
     }
     let scan = start_scan(root, selection, threads, &monitor)?;
     let assembly = Assembly { known_max: 0, ..Assembly::new(threads, MEMORY_MIN, false, &interrupt) };
-    let assembled = assemble(scan, &assembly, &Buffers::default(), &monitor, &mut MetadataOnly(keep))?;
+    let assembled =
+        assemble(scan, &assembly, &Cuts::plain(), &Buffers::default(), &monitor, &mut MetadataOnly(keep))?;
     Ok(assembled.finished)
 }
 

@@ -26,7 +26,7 @@ pub(crate) fn run(
     writer: &mut (dyn ChunkWriter + Send),
 ) -> Result<(Assembled, WrittenChunks)> {
     run_stages(assembly.threads, storing, writer, |buffers, sink| {
-        assemble(scan, assembly, buffers, monitor, sink)
+        assemble(scan, assembly, &storing.cuts(), buffers, monitor, sink)
     })
 }
 
@@ -40,7 +40,7 @@ pub(crate) fn run_stream(
     writer: &mut (dyn ChunkWriter + Send),
 ) -> Result<(Assembled, WrittenChunks)> {
     run_stages(assembly.threads, storing, writer, |buffers, sink| {
-        assemble_stream(file, source, assembly, buffers, monitor, sink)
+        assemble_stream(file, source, assembly, &storing.cuts(), buffers, monitor, sink)
     })
 }
 

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use diptych_encoder::LinkKey;
-use diptych_encoder::cut::{LARGE_MIN, large_cut};
+use diptych_encoder::cut::{Cuts, LARGE_MIN};
 use diptych_format::digest::ContentHasher;
 use diptych_format::limits::PAYLOAD_CHUNK_MAX;
 use diptych_format::{Digest, Entry, Error, Holds, Kind, Monitor, Result};
@@ -289,6 +289,7 @@ fn is_repeated(seen: &mut HashMap<LinkKey, u64>, key: LinkKey, links: u64) -> bo
 /// A reader's life: jobs until there are none.
 pub(super) fn read_jobs(
     jobs: &Receiver<Job>,
+    cuts: &Cuts,
     buffers: &Buffers,
     monitor: &dyn Monitor,
     keeps_contents: bool,
@@ -312,7 +313,7 @@ pub(super) fn read_jobs(
         let _ = job.done.send(FileBatch { contents, files, _permit: job.permit });
         drop(job.done);
         if let Some(large) = large {
-            let _ = large.read(buffers, monitor, keeps_contents);
+            let _ = large.read(cuts, buffers, monitor, keeps_contents);
         }
     }
 }
@@ -390,7 +391,13 @@ struct LargeRead {
 
 impl LargeRead {
     /// Reads, digests and cuts the content. Fails only when nobody wants it any more.
-    fn read(mut self, buffers: &Buffers, monitor: &dyn Monitor, keeps_contents: bool) -> Result<(), ()> {
+    fn read(
+        mut self,
+        cuts: &Cuts,
+        buffers: &Buffers,
+        monitor: &dyn Monitor,
+        keeps_contents: bool,
+    ) -> Result<(), ()> {
         let mut hasher =
             if self.content.is_sparse() { ContentHasher::sparse() } else { ContentHasher::new() };
         let mut window = buffers.take(WINDOW);
@@ -404,16 +411,22 @@ impl LargeRead {
             if !keeps_contents {
                 window.clear();
             } else if window.len() + READ_AT_ONCE > WINDOW {
-                window = self.send_chunks(window, false, buffers)?;
+                window = self.send_chunks(window, false, cuts, buffers)?;
             }
         }
-        self.send_chunks(window, true, buffers)?;
+        self.send_chunks(window, true, cuts, buffers)?;
         complete(&mut self.entry, self.content, hasher.finish(), monitor);
         self.parts.send(LargePart::Whole(Box::new(self.entry))).map_err(drop)
     }
 
     /// Sends the chunks that can be cut off, and gives a window that begins with the rest.
-    fn send_chunks(&self, window: Vec<u8>, is_end: bool, buffers: &Buffers) -> Result<Vec<u8>, ()> {
+    fn send_chunks(
+        &self,
+        window: Vec<u8>,
+        is_end: bool,
+        cuts: &Cuts,
+        buffers: &Buffers,
+    ) -> Result<Vec<u8>, ()> {
         let window = Arc::new(window);
         let mut start = 0;
         loop {
@@ -423,7 +436,7 @@ impl LargeRead {
                 next.extend_from_slice(rest);
                 return Ok(next);
             }
-            let end = start + large_cut(rest.get(..PAYLOAD_CHUNK_MAX).unwrap_or(rest));
+            let end = start + cuts.large_cut(rest.get(..PAYLOAD_CHUNK_MAX).unwrap_or(rest));
             let chunk = Bytes::range(&window, start..end);
             self.parts.send(LargePart::Chunk(chunk)).map_err(drop)?;
             start = end;

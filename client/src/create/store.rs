@@ -7,6 +7,7 @@ use std::io::Write;
 use std::sync::{Mutex, PoisonError};
 
 use crossbeam_channel::{Receiver, Sender};
+use diptych_encoder::Cuts;
 use diptych_format::pack::ChunkKind;
 use diptych_format::{Digest, Error, Result};
 use diptych_repository::chunk::{Compression, Compressor};
@@ -124,6 +125,11 @@ pub(crate) struct Storing<'s> {
 }
 
 impl Storing<'_> {
+    /// Where what is stored is cut.
+    pub(crate) fn cuts(&self) -> Cuts {
+        self.keys.cut_key().map_or_else(Cuts::plain, Cuts::keyed)
+    }
+
     /// What compresses metadata, maps and manifests.
     pub(crate) fn metadata_compressor(&self) -> Compressor {
         Compressor::new(self.compression.for_metadata(), self.keys.clone(), self.padding)

@@ -3,8 +3,8 @@
 use std::io::Read;
 use std::sync::Arc;
 
-use diptych_encoder::cut::{LARGE_MIN, large_cut};
-use diptych_encoder::{Payload, TreeEncoder};
+use diptych_encoder::cut::LARGE_MIN;
+use diptych_encoder::{Cuts, Payload, TreeEncoder};
 use diptych_format::digest::ContentHasher;
 use diptych_format::limits::PAYLOAD_CHUNK_MAX;
 use diptych_format::{
@@ -39,15 +39,16 @@ pub(crate) fn assemble_stream(
     file: &StreamFile,
     source: &mut dyn Read,
     assembly: &Assembly,
+    cuts: &Cuts,
     buffers: &Buffers,
     monitor: &dyn Monitor,
     sink: &mut dyn Sink,
 ) -> Result<Assembled> {
-    let mut content =
-        StreamContent { payload: Payload::new(0), hasher: ContentHasher::new(), size: 0, buffers, sink };
+    let payload = Payload::new(cuts.clone(), 0);
+    let mut content = StreamContent { cuts, payload, hasher: ContentHasher::new(), size: 0, buffers, sink };
     content.read(source, assembly, monitor)?;
     let StreamContent { payload, hasher, size, sink, .. } = content;
-    let mut tree = TreeEncoder::new();
+    let mut tree = TreeEncoder::new(cuts.clone());
     tree.enter(entry(file, Name::root(), Kind::Directory, Holds::Entries { digest: Digest::NONE }))?;
     let holds = Holds::Content { size, digest: hasher.finish() };
     tree.entry(entry(file, file.name.clone(), Kind::File, holds), None)?;
@@ -85,6 +86,7 @@ fn entry(file: &StreamFile, name: Name, kind: Kind, holds: Holds) -> Entry {
 }
 
 struct StreamContent<'s> {
+    cuts: &'s Cuts,
     payload: Payload,
     hasher: ContentHasher,
     size: u64,
@@ -128,7 +130,7 @@ impl StreamContent<'_> {
                 next.extend_from_slice(rest);
                 return Ok(next);
             }
-            let end = start + large_cut(rest.get(..PAYLOAD_CHUNK_MAX).unwrap_or(rest));
+            let end = start + self.cuts.large_cut(rest.get(..PAYLOAD_CHUNK_MAX).unwrap_or(rest));
             let length = u32::try_from(end - start).map_err(|_| Error::corrupt("a chunk is too long"))?;
             let number = self.payload.large_chunk(length);
             self.sink.payload(number, Bytes::range(&window, start..end))?;

@@ -8,7 +8,7 @@ use super::stream_maker::{StreamMaker, TableMaker};
 use super::{Stream, Vector, beside, lie};
 
 pub fn vectors() -> Vec<Vector> {
-    [pieces(), indices()].into_iter().flatten().collect()
+    [pieces(), indices(), levels()].into_iter().flatten().collect()
 }
 
 /// A name that begins a new piece once the piece has 512 names.
@@ -118,5 +118,48 @@ fn indices() -> Vec<Vector> {
         fault("7.2_one_piece", "A-7.2-2 A-7.2-7", "an index table over one piece alone", one),
         fault("7.2_names_descend", "A-4-3 A-7.2-2", "first names of pieces descend", descend),
         fault("7.2_distance", "A-7-4", "an index leads before the stream", distance),
+    ]
+}
+
+/// A directory of four small pieces under index tables of two levels; `third` writes the third piece, with the index
+/// table over the first two before it or behind it. Nobody judges the cuts: an entry has a status, so that there may
+/// have been more names.
+fn two_levels(third: impl FnOnce(&mut StreamMaker<'_>, [Placed; 2]) -> [Placed; 2]) -> Stream {
+    beside(|stream| {
+        let first = stream.directory(vec![Row::fifo("n0").status(1), Row::fifo("n1")]);
+        let second = stream.directory(vec![Row::fifo("n2"), Row::file("n3", "7 bytes")]);
+        let [lower, third] = third(stream, [first, second]);
+        let fourth = stream.directory(vec![Row::fifo("n6")]);
+        let upper = stream.index(vec![third, fourth], 1);
+        stream.index(vec![lower, upper], 2)
+    })
+}
+
+fn levels() -> Vec<Vector> {
+    let sound = two_levels(|stream, before| {
+        let lower = stream.index(before.to_vec(), 1);
+        let below = stream.directory(vec![Row::file("below", "8 bytes.")]);
+        let third = stream.directory(vec![Row::directory("n4", below), Row::fifo("n5")]);
+        [lower, third]
+    });
+    let late = two_levels(|stream, before| {
+        let mut third = stream.directory(vec![Row::fifo("n4"), Row::fifo("n5")]);
+        third.pieces[0].is_broken = true;
+        stream.at = Some(third.position);
+        [stream.index(before.to_vec(), 1), third]
+    });
+    vec![
+        Vector::sound(
+            "7.2_two_levels",
+            "A-7.2-3 A-7.2-7 A-8.2-2",
+            "two index tables under one, each right behind the last table below it",
+            sound,
+        ),
+        fault(
+            "8.2_index_too_late",
+            "A-7.2-7 A-8.2-2",
+            "an index table stands behind the piece that follows those below it",
+            late,
+        ),
     ]
 }

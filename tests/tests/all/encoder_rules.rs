@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use diptych_decoder::Archive;
-use diptych_encoder::cut::{LARGE_MIN, ends_group, large_cut};
-use diptych_encoder::{LinkKey, Payload, Place, TreeEncoder};
+use diptych_encoder::cut::LARGE_MIN;
+use diptych_encoder::{Cuts, LinkKey, Payload, Place, TreeEncoder};
 use diptych_format::limits::{PAYLOAD_CHUNK_MAX, PIECE_NAMES_MAX, PIECE_ROWS_MAX, PIECE_ROWS_MIN};
 use diptych_format::map::{MapBuilder, Segment};
 use diptych_format::pieces::CutRule;
@@ -43,9 +43,17 @@ fn parts(stream: &[u8]) -> Vec<Part> {
     parts
 }
 
-/// The first of two numbers, times 2^`bits`, is below the second times the length: without rounding.
-fn is_below(digest: &Digest, length: u64, bits: u32) -> bool {
+/// Whether a digest ends what is cut once in 2^`bits` bytes: its number against a threshold without rounding.
+fn ends(key: Option<[u8; 32]>, digest: &Digest, length: u64, bits: u32) -> bool {
+    let digest = key.map_or(*digest, |key| Digest::keyed(&key, &digest.0));
     (u128::from(digest.leading())) < (1u128 << (64 - bits)) * u128::from(length)
+}
+
+/// Without a key, and with two.
+const KEYS: [Option<[u8; 32]>; 3] = [None, Some([1; 32]), Some([2; 32])];
+
+fn cuts_of(key: Option<[u8; 32]>) -> Cuts {
+    key.map_or_else(Cuts::plain, Cuts::keyed)
 }
 
 fn name(text: &str) -> Name {
@@ -70,8 +78,8 @@ fn numbered(prefix: &str, count: usize) -> Vec<String> {
 }
 
 /// Many directories and one in several pieces, as the chunks of a metadata stream.
-fn stream_in_chunks() -> Vec<Vec<u8>> {
-    let mut encoder = TreeEncoder::new();
+fn stream_in_chunks(cuts: Cuts) -> Vec<Vec<u8>> {
+    let mut encoder = TreeEncoder::new(cuts);
     encoder.enter(tree! {}.entry(Name::root())).unwrap();
     for number in 0..60 {
         let count = if number == 30 { 3000 } else { 5 * number };
@@ -83,31 +91,36 @@ fn stream_in_chunks() -> Vec<Vec<u8>> {
     encoder.take_chunks()
 }
 
-/// Spec: A-10.2-1, A-10.2-2, A-8.2-2.
+/// Spec: A-10.2-1, A-10.2-2, A-8.2-2, R-6-1.
 #[test]
 fn metadata_is_cut_at_tables_by_their_digests() {
-    let chunks = stream_in_chunks();
-    let stream = chunks.concat();
-    let (mut expected, mut begin) = (Vec::new(), 0);
-    for part in parts(&stream) {
-        let Some((length, digest)) = part.names else { continue };
-        // The root table is none of those that end a chunk: root, links, owners and trailer come together.
-        let is_end = is_below(&digest, length, 17) || part.end - begin >= 1 << 20;
-        if is_end {
-            expected.push(part.end);
-            begin = part.end;
+    let found = KEYS.map(|key| {
+        let chunks = stream_in_chunks(cuts_of(key));
+        let stream = chunks.concat();
+        let (mut expected, mut begin) = (Vec::new(), 0);
+        for part in parts(&stream) {
+            let Some((length, digest)) = part.names else { continue };
+            // The root table is none of those that end a chunk: root, links, owners and trailer come together.
+            if ends(key, &digest, length, 17) || part.end - begin >= 1 << 20 {
+                expected.push(part.end);
+                begin = part.end;
+            }
         }
-    }
-    expected.push(stream.len());
-    let sum = |sum: &mut usize, chunk: &Vec<u8>| {
-        *sum += chunk.len();
-        Some(*sum)
-    };
-    let found: Vec<usize> = chunks.iter().scan(0, sum).collect();
-    assert!(found.len() > 5, "{found:?}");
-    assert_eq!(found, expected);
-    let ends: Vec<usize> = parts(&stream).iter().map(|part| part.end).collect();
-    assert!(found[..found.len() - 1].iter().all(|end| ends.contains(end)));
+        expected.push(stream.len());
+        let sum = |sum: &mut usize, chunk: &Vec<u8>| {
+            *sum += chunk.len();
+            Some(*sum)
+        };
+        let found: Vec<usize> = chunks.iter().scan(0, sum).collect();
+        assert!(found.len() > 5, "{found:?}");
+        assert_eq!(found, expected);
+        let ends: Vec<usize> = parts(&stream).iter().map(|part| part.end).collect();
+        assert!(found[..found.len() - 1].iter().all(|end| ends.contains(end)));
+        (found, stream)
+    });
+    let [plain, keyed, other] = &found;
+    assert!(plain.1 == keyed.1 && plain.1 == other.1, "the stream depends on how it is cut");
+    assert!(plain.0 != keyed.0 && plain.0 != other.0 && keyed.0 != other.0, "a key changes nothing");
 }
 
 /// Spec: A-7.2-1, A-7.2-3.
@@ -136,7 +149,7 @@ fn names_are_cut_by_themselves() {
 /// Who cuts elsewhere is refused. Spec: A-7.2-1.
 #[test]
 fn pieces_that_are_cut_elsewhere_are_not_written() {
-    let mut encoder = TreeEncoder::new();
+    let mut encoder = TreeEncoder::new(Cuts::plain());
     encoder.enter(tree! {}.entry(Name::root())).unwrap();
     encoder.entry(Tree::file("").entry(name("a")), None).unwrap();
     encoder.end_piece().unwrap();
@@ -144,62 +157,126 @@ fn pieces_that_are_cut_elsewhere_are_not_written() {
     assert!(encoder.leave(Status::COMPLETE).is_err());
 }
 
-/// Spec: A-10.1-2, A-10.1-3.
+/// Spec: A-10.1-2, A-10.1-3, R-6-1.
 #[test]
 fn small_contents_are_grouped_by_their_digests() {
-    let mut random = Random::new(5);
-    let mut payload = Payload::new(usize::MAX);
-    let (mut open, mut known) = (0u64, std::collections::HashSet::new());
-    for _ in 0..3000 {
-        let length = 1 + random.below(LARGE_MIN - 1) as u32;
-        let digest = Digest::of(&random.below(1500).to_le_bytes());
-        let length = if random.once_in(2) { length } else { 1 + length % 3000 };
-        let place = payload.small(digest, length);
-        if !known.insert((digest, length)) {
-            assert_eq!(place, Place::Known, "what is there already is stored again");
-            continue;
-        }
-        let ends_before = open + u64::from(length) > PAYLOAD_CHUNK_MAX as u64;
-        let ends_after = is_below(&digest, length.into(), 20);
-        let Place::Group { ended, ends_after: ends, .. } = place else { panic!("a fresh content is known") };
-        assert_eq!((ended.is_some(), ends), (ends_before, ends_after));
-        assert_eq!(ends_group(&digest, length.into()), ends_after);
-        open = if ends_before { 0 } else { open } + u64::from(length);
-        open = if ends_after { 0 } else { open };
-        if random.once_in(50) {
-            assert_eq!(payload.end_group().is_some(), open > 0);
-            payload.large_chunk(1 << 20);
-            open = 0;
+    for key in KEYS {
+        let mut random = Random::new(5);
+        let mut payload = Payload::new(cuts_of(key), usize::MAX);
+        let (mut open, mut known) = (0u64, std::collections::HashSet::new());
+        for _ in 0..3000 {
+            let length = 1 + random.below(LARGE_MIN - 1) as u32;
+            let digest = Digest::of(&random.below(1500).to_le_bytes());
+            let length = if random.once_in(2) { length } else { 1 + length % 3000 };
+            let place = payload.small(digest, length);
+            if !known.insert((digest, length)) {
+                assert_eq!(place, Place::Known, "what is there already is stored again");
+                continue;
+            }
+            let ends_before = open + u64::from(length) > PAYLOAD_CHUNK_MAX as u64;
+            let ends_after = ends(key, &digest, length.into(), 20);
+            let Place::Group { ended, ends_after: is_end, .. } = place else {
+                panic!("a fresh content is known")
+            };
+            assert_eq!((ended.is_some(), is_end), (ends_before, ends_after));
+            open = if ends_before { 0 } else { open } + u64::from(length);
+            open = if ends_after { 0 } else { open };
+            if random.once_in(50) {
+                assert_eq!(payload.end_group().is_some(), open > 0);
+                payload.large_chunk(1 << 20);
+                open = 0;
+            }
         }
     }
+}
+
+/// Where the chunks of a large content end.
+fn large_ends(cuts: &Cuts, content: &[u8]) -> Vec<usize> {
+    let (mut ends, mut begin) = (Vec::new(), 0);
+    while begin < content.len() {
+        let rest = &content[begin..];
+        let length = cuts.large_cut(&rest[..rest.len().min(PAYLOAD_CHUNK_MAX)]);
+        assert!(length <= PAYLOAD_CHUNK_MAX && (length >= 256 << 10 || length == rest.len()));
+        begin += length;
+        ends.push(begin);
+    }
+    ends
 }
 
 /// Spec: A-10.1-1.
 #[test]
 fn large_contents_are_cut_from_their_first_byte() {
     let content = Random::new(3).bytes(12 << 20);
-    let cut = |content: &[u8]| {
-        let mut cuts = Vec::new();
-        let mut rest = content;
-        while !rest.is_empty() {
-            let end = large_cut(&rest[..rest.len().min(PAYLOAD_CHUNK_MAX)]);
-            assert!(end <= PAYLOAD_CHUNK_MAX && (end >= 256 << 10 || end == rest.len()));
-            cuts.push(end);
-            rest = &rest[end..];
+    for key in KEYS {
+        let ends = large_ends(&cuts_of(key), &content);
+        assert!(ends.len() > 4);
+        // What follows a content does not matter to it: its cuts are those of a content that goes on alike.
+        assert_eq!(large_ends(&cuts_of(key), &content[..8 << 20])[0], ends[0]);
+    }
+}
+
+/// Noise, then what it is not: a run of one byte, a short pattern and a text of few letters.
+fn mixed_content() -> Vec<u8> {
+    let mut random = Random::new(17);
+    let mut content = random.bytes(5 << 20);
+    content.resize(11 << 20, 0);
+    content.extend(b"abcdefghijklm".iter().cycle().take(3 << 20));
+    content.extend(random.bytes(3 << 20).iter().map(|byte| b'a' + byte % 4));
+    content.extend(random.bytes(12345));
+    content
+}
+
+/// Spec: R-6-2, R-6-3.
+#[test]
+fn large_contents_are_cut_by_secret_values_and_a_keyed_decision() {
+    let content = mixed_content();
+    for key in KEYS.into_iter().flatten() {
+        let number = |bytes: &[u8]| Digest::keyed(&key, bytes).leading();
+        let values: Vec<u64> = (0..=255u8).map(|byte| number(&[byte])).collect();
+        let (mut expected, mut begin, mut hash) = (Vec::new(), 0, 0u64);
+        // The hash goes on from chunk to chunk: it is of the last 64 bytes, wherever a chunk begins.
+        for (at, byte) in content.iter().enumerate() {
+            hash = hash.wrapping_mul(2).wrapping_add(values[usize::from(*byte)]);
+            let length = at + 1 - begin;
+            let end = if length < 1 << 20 { 1 << 55 } else { 1 << 57 };
+            let is_cut = length >= 256 << 10 && hash < 1 << 52 && number(&hash.to_le_bytes()) < end;
+            if is_cut || length == 4 << 20 || at + 1 == content.len() {
+                expected.push(at + 1);
+                begin = at + 1;
+            }
         }
-        cuts
-    };
-    let cuts = cut(&content);
-    assert!(cuts.len() > 4);
-    // What follows a content does not matter to it: its cuts are those of a content that goes on alike.
-    assert_eq!(cut(&content[..8 << 20])[0], cuts[0]);
+        assert_eq!(large_ends(&Cuts::keyed(key), &content), expected);
+    }
+}
+
+/// Spec: R-6-2, R-6-3.
+#[test]
+fn two_keys_have_no_cuts_of_a_content_in_common() {
+    let content = Random::new(23).bytes(16 << 20);
+    let [plain, one, two] = KEYS.map(|key| large_ends(&cuts_of(key), &content));
+    assert_eq!(one, large_ends(&cuts_of(KEYS[1]), &content));
+    for (a, b) in [(&plain, &one), (&plain, &two), (&one, &two)] {
+        // By chance it would be one in a hundred thousand such contents. The end of the content is no cut.
+        let common: Vec<_> = a.iter().filter(|end| b.contains(end)).collect();
+        assert_eq!(common, [&content.len()]);
+    }
+}
+
+/// A key hides lengths, but neither are there more chunks nor larger ones. Spec: R-6-3.
+#[test]
+fn keyed_chunks_are_spread_as_plain_ones_are() {
+    let content = Random::new(29).bytes(32 << 20);
+    let counts = |cuts: &Cuts| large_ends(cuts, &content).len();
+    let plain = counts(&Cuts::plain());
+    let keyed: usize = (0..4).map(|number| counts(&Cuts::keyed([number; 32]))).sum();
+    assert!((3 * plain..5 * plain).contains(&keyed), "{plain} chunks, and {keyed} with four keys");
 }
 
 /// Spec: A-8.4-1, A-8.3-4, A-3.2-3.
 #[test]
 fn a_checkpoint_is_a_side_branch() {
-    let mut with = TreeEncoder::new();
-    let mut without = TreeEncoder::new();
+    let mut with = TreeEncoder::new(Cuts::plain());
+    let mut without = TreeEncoder::new(Cuts::plain());
     for encoder in [&mut with, &mut without] {
         encoder.enter(tree! {}.entry(Name::root())).unwrap();
         encoder.entry(Tree::file("first").entry(name("a")), Some(LinkKey { device: 1, inode: 1 })).unwrap();

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use diptych_decoder::Archive;
-use diptych_encoder::{LinkKey, TreeEncoder};
+use diptych_encoder::{Cuts, LinkKey, TreeEncoder};
 use diptych_format::limits::{PIECE_NAMES_MAX, PIECE_ROWS_MAX, PIECE_ROWS_MIN};
 use diptych_format::stream::{TRAILER_LENGTH, Trailer};
 use diptych_format::table::{IndexTable, LinkRow, LinkTable, Owners, Reference, TableKind, kind_of};
 use diptych_format::{Digest, Name, Status};
-use diptych_tests::{TestDir, Tree, readers, tree};
+use diptych_tests::{TestDir, Tree, for_each_seed, readers, tree};
 
 /// Encodes a tree of files, each with the number of its inode, below directories. Files come as paths, ascending, no
 /// more of them in a directory than a piece has at least, so that no directory is cut.
@@ -19,7 +19,7 @@ struct LinkedTree {
 
 impl LinkedTree {
     fn new() -> Self {
-        let mut encoder = TreeEncoder::new();
+        let mut encoder = TreeEncoder::new(Cuts::plain());
         encoder.enter(tree! {}.entry(Name::root())).unwrap();
         Self { encoder, open: Vec::new() }
     }
@@ -77,13 +77,25 @@ fn encode(paths: &[(String, u64)]) -> (Vec<u8>, Vec<Vec<LinkRow>>) {
     (tree.finish(), pieces)
 }
 
+fn links_of(stream: &[u8]) -> Reference {
+    let trailer: &[u8; TRAILER_LENGTH] = stream.last_chunk().unwrap();
+    Trailer::decode(trailer, stream.len() as u64).unwrap().links
+}
+
 /// The pieces of the link table, through its index tables; each of those is checked on the way.
 fn pieces_of(stream: &[u8]) -> Vec<Vec<LinkRow>> {
-    let trailer: &[u8; TRAILER_LENGTH] = stream.last_chunk().unwrap();
-    let trailer = Trailer::decode(trailer, stream.len() as u64).unwrap();
     let mut pieces = Vec::new();
-    collect(stream, trailer.links, (stream.len() - TRAILER_LENGTH) as u64, &mut pieces);
+    collect(stream, links_of(stream), (stream.len() - TRAILER_LENGTH) as u64, &mut pieces);
     pieces
+}
+
+/// The level of the top link table.
+fn top_level(stream: &[u8]) -> u64 {
+    let links = links_of(stream);
+    let end = stream.len() - TRAILER_LENGTH;
+    let at = links.resolve(end as u64).unwrap() as usize;
+    let bytes = &stream[at..at + links.length as usize];
+    if kind_of(bytes).unwrap() == TableKind::Index { IndexTable::parse(bytes).unwrap().level() } else { 0 }
 }
 
 fn collect(stream: &[u8], reference: Reference, from: u64, pieces: &mut Vec<Vec<LinkRow>>) -> u64 {
@@ -140,15 +152,18 @@ fn assert_read(stream: Vec<u8>, rows: &[LinkRow]) {
     assert_eq!(python["lines"].as_array().unwrap().len(), seen.walked.len());
 }
 
+/// Says of which level the top link table is.
 #[track_caller]
-fn assert_pieces(paths: &[(String, u64)], at_least: usize) {
+fn assert_pieces(paths: &[(String, u64)], at_least: usize) -> u64 {
     let (stream, expected) = encode(paths);
     assert!(expected.len() >= at_least, "{} pieces", expected.len());
     let found = pieces_of(&stream);
     let lengths = |pieces: &[Vec<LinkRow>]| pieces.iter().map(Vec::len).collect::<Vec<_>>();
     assert_eq!(lengths(&found), lengths(&expected));
     assert!(found == expected);
+    let level = top_level(&stream);
     assert_read(stream, &expected.concat());
+    level
 }
 
 /// Spec: A-7.3-2, A-7.2-1.
@@ -168,4 +183,27 @@ fn the_first_path_of_a_link_counts_where_pieces_are_cut() {
     paths.extend((0..400).map(|number| (format!("b/{number:03}"), 0)));
     assert!(paths.len() < PIECE_ROWS_MIN);
     assert_pieces(&paths, 2);
+}
+
+/// So many paths of two files, as long as paths can be but for a few bytes.
+fn long_paths(count: usize, depth: usize, length: usize) -> Vec<(String, u64)> {
+    let deep = vec!["x".repeat(length); depth].join("/");
+    (0..count).map(|number| (format!("{deep}/{number:03}"), number as u64 % 2)).collect()
+}
+
+/// Two of the longest paths and eight pairs of them fill a piece; sixteen of them an index table. So a third index
+/// table of the first level begins, each of them right behind its pieces. Spec: A-7.2-3, A-7.3-2, A-8.2-2.
+#[test]
+fn a_link_table_has_index_tables_above_index_tables() {
+    assert_eq!(assert_pieces(&long_paths(300, 63, 1024), 33), 2);
+}
+
+/// Spec: A-7.2-3, A-7.3-2.
+#[test]
+fn link_tables_of_any_number_of_pieces_are_read() {
+    for_each_seed(4, |random| {
+        let count = random.between(2, 500) as usize;
+        let (depth, length) = (random.between(1, 63) as usize, random.between(300, 1024) as usize);
+        assert_pieces(&long_paths(count, depth, length), 1);
+    });
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use diptych_decoder::Archive;
-use diptych_encoder::TreeEncoder;
+use diptych_encoder::{Cuts, TreeEncoder};
 use diptych_format::manifest::{ArchiveManifest, StreamRoot};
 use diptych_format::map::{MapBuilder, Slice};
 use diptych_format::pack::{ChunkKind, PackHolds, chunk_id};
@@ -54,7 +54,7 @@ fn directory(name: &str) -> Entry {
 
 /// The metadata file of an archive of a million empty files, each with a digest of its own.
 fn metadata_file() -> Vec<u8> {
-    let mut tree = TreeEncoder::new();
+    let mut tree = TreeEncoder::new(Cuts::plain());
     let mut pack = PackWriter::new(Vec::new(), PackHolds::Metadata).unwrap();
     let mut compressor =
         Compressor::new(Compression::default().for_metadata(), ChunkKeys::plain(), Padding::None);

@@ -9,6 +9,7 @@ mod encoder_rules;
 mod extraction;
 mod fuzz;
 mod golden;
+mod index_tables;
 mod link_pieces;
 mod lookup;
 mod spec;
