@@ -5,6 +5,7 @@
 //! written does not depend on how the threads run.
 
 mod assemble;
+mod behind;
 mod budget;
 mod buffers;
 mod own;
@@ -31,6 +32,7 @@ use diptych_repository::{ChunkKeys, Padding};
 
 pub(crate) use assemble::{Assembly, Partial};
 use assemble::{Sink, assemble};
+use behind::WriteBehind;
 use buffers::{Buffers, Bytes};
 use pipeline::Maps;
 use store::Packs;
@@ -124,12 +126,12 @@ pub fn create(options: CreateOptions, monitor: Arc<dyn Monitor>) -> Result<Creat
                 [metadata_file, payload_file].map(|file| [file.path.clone(), file.file.path().to_owned()]);
             let scan = start_scan_without(own.as_flattened())?;
             let packs = Packs {
-                metadata: PackWriter::new(metadata_file.handle()?, PackHolds::Metadata)?,
-                payload: Some(PackWriter::new(payload_file.handle()?, PackHolds::Payload)?),
+                metadata: PackWriter::new(metadata_file.behind()?, PackHolds::Metadata)?,
+                payload: Some(PackWriter::new(payload_file.behind()?, PackHolds::Payload)?),
             };
             let (report, written) = write_archive(scan, &options, &monitor, packs)?;
             for file in written {
-                file.sync_all().map_err(|error| Error::io("cannot make the archive durable", error))?;
+                file.sync().map_err(|error| Error::io("cannot make the archive durable", error))?;
             }
             // The metadata file last: while it is not there, there is no archive.
             let [metadata_file, payload_file] = files;
@@ -253,8 +255,12 @@ impl NewFile {
         Ok(Self { path: path.to_owned(), file })
     }
 
-    fn handle(&self) -> Result<File> {
-        self.file.as_file().try_clone().map_err(|error| Error::io("cannot write the archive", error))
+    fn behind(&self) -> Result<WriteBehind> {
+        self.file
+            .as_file()
+            .try_clone()
+            .and_then(WriteBehind::new)
+            .map_err(|error| Error::io("cannot write the archive", error))
     }
 
     fn keep(self, is_replacing: bool) -> Result<()> {
