@@ -112,13 +112,14 @@ mod tests {
     };
 
     use super::*;
+    use crate::cut::Cuts;
 
     /// Rows with names so long that they fill an index table.
     const ROWS: usize = 16;
 
     /// A stream of so many pieces, each behind a table that is below it, and the top table.
     fn encode(pieces: usize) -> (Vec<u8>, Below) {
-        let mut stream = MetadataStream::default();
+        let mut stream = MetadataStream::new(Cuts::plain());
         stream.out().extend_from_slice(&encode_header());
         let rest = format!("/{}", "x".repeat(limits::NAME_LENGTH_MAX)).repeat(63);
         let mut open = Pieces::default();

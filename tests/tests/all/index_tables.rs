@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use diptych_decoder::{Archive, VerifyEvent};
-use diptych_encoder::TreeEncoder;
+use diptych_encoder::{Cuts, TreeEncoder};
 use diptych_format::limits::PIECE_ROWS_MIN;
 use diptych_format::section::peek;
 use diptych_format::stream::{HEADER_LENGTH, TRAILER_LENGTH};
@@ -53,7 +53,7 @@ struct Wide {
 
 impl Wide {
     fn new() -> Self {
-        let mut encoder = TreeEncoder::new();
+        let mut encoder = TreeEncoder::new(Cuts::plain());
         encoder.enter(tree! {}.entry(Name::root())).unwrap();
         encoder.entry(Tree::file("").entry(name("before")), None).unwrap();
         encoder.enter(tree! {}.entry(name("wide"))).unwrap();

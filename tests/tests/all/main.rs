@@ -10,6 +10,7 @@ mod extraction;
 mod fuzz;
 mod golden;
 mod index_tables;
+mod keyed_cuts;
 mod link_pieces;
 mod lookup;
 mod spec;
