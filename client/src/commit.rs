@@ -15,21 +15,26 @@ use crate::error::{Error, InPlace, Result};
 /// A writer's claim: given up when it is dropped. Spec: R-10-1 and section 10, rule 3.
 pub struct Lease<'r> {
     repository: &'r Repository,
+    host: String,
+    user: String,
+    sees: Vec<Digest>,
     name: Digest,
+    /// What it was before it was renewed.
+    before: Option<Digest>,
 }
 
 impl<'r> Lease<'r> {
     /// Claims the repository for a writer on `host`, run by `user`, and looks again at which chunks it may use.
     pub fn take(repository: &'r Repository, host: &str, user: &str) -> Result<Self> {
-        let lock = |sees: Vec<Digest>| Lock {
-            repository: repository.id(),
-            kind: LockKind::Lease { sees },
+        let lock = lease(repository, host, user, &[]);
+        let mut lease = Self {
+            repository,
             host: host.to_owned(),
             user: user.to_owned(),
-            process: std::process::id().into(),
-            written: Timestamp::now(),
+            sees: Vec::new(),
+            name: repository.put_lock(&lock).in_place("")?,
+            before: None,
         };
-        let mut lease = Self { repository, name: repository.put_lock(&lock(Vec::new())).in_place("")? };
         // After the lease, so that whoever condemns packs from now on sees it.
         repository.index().refresh()?;
         // A pack that somebody has removed is in the index still.
@@ -39,20 +44,41 @@ impl<'r> Lease<'r> {
             _ => None,
         })?;
         if !condemned.is_empty() {
-            let sees = condemned.iter().map(|(name, _)| *name).collect();
-            let renewed = repository.put_lock(&lock(sees)).in_place("")?;
-            let first = std::mem::replace(&mut lease.name, renewed);
-            repository.remove_lock(&first)?;
+            lease.sees = condemned.iter().map(|(name, _)| *name).collect();
+            lease.renew()?;
             repository.index().leave_out(condemned.into_iter().flat_map(|(_, packs)| packs));
         }
         Ok(lease)
+    }
+
+    /// Says that the writer is still at work. The lease before stays until the next time, so that no listing misses both.
+    /// Spec: R-10-2 and section 10, rule 2.
+    pub fn renew(&mut self) -> diptych_format::Result<()> {
+        let lock = lease(self.repository, &self.host, &self.user, &self.sees);
+        let name = self.repository.put_lock(&lock)?;
+        let replaced = self.before.replace(std::mem::replace(&mut self.name, name));
+        replaced.map_or(Ok(()), |replaced| self.repository.remove_lock(&replaced))?;
+        Ok(())
+    }
+}
+
+fn lease(repository: &Repository, host: &str, user: &str, sees: &[Digest]) -> Lock {
+    Lock {
+        repository: repository.id(),
+        kind: LockKind::Lease { sees: sees.to_vec() },
+        host: host.to_owned(),
+        user: user.to_owned(),
+        process: std::process::id().into(),
+        written: Timestamp::now(),
     }
 }
 
 impl Drop for Lease<'_> {
     fn drop(&mut self) {
         // One that stays is found to be of a process that has ended.
-        let _ = self.repository.remove_lock(&self.name);
+        for name in self.before.iter().chain([&self.name]) {
+            let _ = self.repository.remove_lock(name);
+        }
     }
 }
 

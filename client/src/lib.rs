@@ -28,6 +28,7 @@ mod owners;
 mod pool;
 pub mod progress;
 pub mod reuse;
+mod seen;
 pub mod select;
 pub mod size;
 pub mod snapshots;

@@ -60,7 +60,12 @@ pub fn list(repository: &Repository, progress: &dyn Progress) -> Result<Vec<List
         let Body::Snapshot(snapshot) = document.body else { return None };
         Some(Listed { id, is_partial, snapshot, forgotten: tombstones.get(&id).cloned() })
     };
-    Ok(stored.into_iter().filter_map(listed).collect())
+    let listed: Vec<Listed> = stored.into_iter().filter_map(listed).collect();
+    if let Some(what) = crate::seen::compare(repository, &listed) {
+        let path = repository.backend().location().into_bytes();
+        progress.problem(diptych_format::Problem { path, what, is_loss: true });
+    }
+    Ok(listed)
 }
 
 /// Tells of a file of the repository that is treated as not there.

@@ -22,6 +22,10 @@ pub trait Monitor: Send + Sync {
     fn bytes(&self, count: u64);
     /// Something could not be done faithfully.
     fn problem(&self, problem: Problem);
+    /// An entry is read though there is an earlier archive to compare with; `why` is one word.
+    fn read(&self, path: &[u8], why: &'static str) {
+        let _ = (path, why);
+    }
 }
 
 /// A monitor that drops everything.

@@ -21,3 +21,4 @@ mod place;
 pub mod scan;
 pub mod select;
 mod syscalls;
+pub mod trust;

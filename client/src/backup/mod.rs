@@ -21,6 +21,7 @@ use diptych_format::pack::ChunkKind;
 use diptych_format::{Digest, Monitor, Name, Time};
 use diptych_localfs::scan::{ScanOptions, scan};
 use diptych_localfs::select::Selection;
+use diptych_localfs::trust::{Trust, trust};
 use diptych_repository::Repository;
 use diptych_repository::chunk::Compression;
 use diptych_repository::documents::{ArchiveRecord, Clock, Report};
@@ -42,6 +43,8 @@ use store::{Current, Made, Store};
 /// a file system has steps, of two seconds at most.
 const YOUNG_SECONDS: i64 = 2;
 
+/// The same where another machine's clock dates the changes, which may be wrong by as much.
+const YOUNG_SECONDS_ELSEWHERE: i64 = 3600;
 /// Interrupted runs that a run compares with.
 const PARTIAL_BASES: usize = 3;
 
@@ -64,6 +67,14 @@ pub enum What {
 }
 
 impl Source {
+    /// What its file system's times and inode numbers are worth.
+    fn trust(&self) -> Trust {
+        match &self.what {
+            What::Tree(path) => trust(path),
+            What::Stream(_) => trust(Path::new("/")),
+        }
+    }
+
     /// How the snapshot tells the path.
     fn recorded_path(&self) -> Option<Vec<u8>> {
         match &self.what {
@@ -176,7 +187,7 @@ pub fn backup(
         lease = Some(Lease::take(repository, &options.identity.host, &options.identity.user)?);
     }
     let bases = find_bases(repository, options, &*progress)?;
-    let store = Store::new(repository, options, bases.first().map(|base| base.id));
+    let store = Store::new(repository, options, lease, bases.first().map(|base| base.id));
     let recorder = Arc::new(Recorder::new(progress));
     let mut run = Run { repository, options, recorder, bases, store, archives: Vec::new() };
     for source in &options.sources {
@@ -186,9 +197,7 @@ pub fn backup(
         }
         archived?;
     }
-    let report = run.finish()?;
-    drop(lease);
-    Ok(report)
+    run.finish()
 }
 
 /// The snapshots to compare with: what an interrupted run left, then the newest complete one.
@@ -245,10 +254,12 @@ impl Run<'_> {
     fn archive(&mut self, source: &Source) -> Result<()> {
         let started = clock();
         let options = self.options;
+        let trust = source.trust();
+        self.tell_of_trust(source, &trust);
         let records = self.records_of(source);
         let sample = records.first().map_or(0, |record| record.sample.wrapping_add(1));
         let bases = Bases {
-            in_order: records.iter().filter_map(|record| self.open_base(record)).collect(),
+            in_order: records.iter().filter_map(|record| self.open_base(record, &trust)).collect(),
             min_live: options.min_live,
             sample: Sample { one_in: options.sample_one_in, round: sample },
         };
@@ -314,6 +325,29 @@ impl Run<'_> {
         }
     }
 
+    /// Says by what a tree is compared, where it is less than elsewhere.
+    fn tell_of_trust(&self, source: &Source, trust: &Trust) {
+        let Some(name) = trust.name else { return };
+        let mut what = Vec::new();
+        if !trust.has_lasting_inodes {
+            what.push("inode numbers are not compared, as they may change from mount to mount".to_owned());
+        }
+        if !trust.is_dated_here {
+            let minutes = YOUNG_SECONDS_ELSEWHERE / 60;
+            what.push(format!(
+                "what changed in the last {minutes} minutes before the run before is read again, as another machine dates it"
+            ));
+        }
+        if !what.is_empty() && !self.bases.is_empty() {
+            let what = format!("this is {name}: {}", what.join("; "));
+            self.recorder.problem(diptych_format::Problem {
+                path: source.name.clone(),
+                what,
+                is_loss: false,
+            });
+        }
+    }
+
     /// What the bases say of a tree.
     fn records_of(&self, source: &Source) -> Vec<ArchiveRecord> {
         let path = source.recorded_path();
@@ -325,7 +359,7 @@ impl Run<'_> {
     }
 
     /// An archive to compare with. One that cannot be opened is told and done without.
-    fn open_base(&self, record: &ArchiveRecord) -> Option<Base> {
+    fn open_base(&self, record: &ArchiveRecord, trust: &Trust) -> Option<Base> {
         let caches = snapshots::caches(self.repository);
         let opened = snapshots::open_streams(self.repository, record, &caches);
         let (archive, payload) = match opened {
@@ -338,14 +372,15 @@ impl Run<'_> {
             }
         };
         let index = Arc::clone(self.repository.index());
+        let guard = if trust.is_dated_here { YOUNG_SECONDS } else { YOUNG_SECONDS_ELSEWHERE };
         Some(Base {
             archive,
             payload,
             key: ChangeKey {
                 ctime: self.options.compares_ctime,
-                inode: self.options.compares_inode,
+                inode: self.options.compares_inode && trust.has_lasting_inodes,
                 young_from: Time {
-                    seconds: record.started.seconds.saturating_sub(YOUNG_SECONDS),
+                    seconds: record.started.seconds.saturating_sub(guard),
                     nanoseconds: record.started.nanoseconds,
                 },
             },

@@ -79,6 +79,10 @@ impl Monitor for Recorder {
         self.inner.bytes(count);
     }
 
+    fn read(&self, path: &[u8], why: &'static str) {
+        self.inner.read(path, why);
+    }
+
     fn problem(&self, problem: Problem) {
         if problem.is_loss {
             self.losses.fetch_add(1, Ordering::Relaxed);

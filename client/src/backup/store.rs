@@ -9,6 +9,7 @@ use diptych_repository::documents::{
 use diptych_repository::{Repository, StoreWriter};
 
 use super::{BackupOptions, Source};
+use crate::commit::Lease;
 use crate::create::pipeline::{Maps, write_maps};
 use crate::create::{ChunkWriter, Partial, Storing, TOOL, WrittenChunks};
 
@@ -17,6 +18,8 @@ pub(super) struct Store<'r> {
     repository: &'r Repository,
     options: &'r BackupOptions,
     writer: StoreWriter,
+    /// None of a dry run. Held until the run is over.
+    lease: Option<Lease<'r>>,
     /// What the run compares with.
     base: Option<Digest>,
     /// The archives that are whole.
@@ -39,11 +42,17 @@ pub(super) struct Current {
 }
 
 impl<'r> Store<'r> {
-    pub(super) fn new(repository: &'r Repository, options: &'r BackupOptions, base: Option<Digest>) -> Self {
+    pub(super) fn new(
+        repository: &'r Repository,
+        options: &'r BackupOptions,
+        lease: Option<Lease<'r>>,
+        base: Option<Digest>,
+    ) -> Self {
         Self {
             repository,
             options,
             writer: repository.writer(),
+            lease,
             base,
             records: Vec::new(),
             current: None,
@@ -139,6 +148,9 @@ impl ChunkWriter for Store<'_> {
     ) -> Result<()> {
         if self.options.is_dry_run {
             return Ok(());
+        }
+        if let Some(lease) = &mut self.lease {
+            lease.renew()?;
         }
         let maps = write_maps(&partial.payload, written, metadata, &self.storing(), true, self)?;
         self.flush()?;

@@ -85,6 +85,9 @@ pub struct Arguments {
     /// Make a partial snapshot every so many seconds, from which an interrupted run goes on.
     #[arg(long, value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..))]
     checkpoint: u64,
+    /// Name each entry that is read though there is a snapshot to compare with, and why.
+    #[arg(long, help_heading = "Output")]
+    why: bool,
     /// Store nothing: say what would be.
     #[arg(long)]
     dry_run: bool,
@@ -122,6 +125,9 @@ fn parse_memory(text: &str) -> Result<u64, String> {
 pub(super) fn run(arguments: &Arguments, common: &Common) -> Result<Outcome> {
     let sources = sources(arguments)?;
     let terminal = Terminal::new(common, arguments.json.json.then_some(JsonTo::Output));
+    if arguments.why {
+        terminal.tell_why();
+    }
     let base = match arguments.base.as_deref() {
         _ if arguments.force => BaseChoice::None,
         None => BaseChoice::Newest,

@@ -42,6 +42,15 @@ pub fn entry_event(path: &[u8], kind: Kind) -> Value {
     Value::Object(event)
 }
 
+/// An entry was read though there was a snapshot to compare with.
+pub fn read_event(path: &[u8], why: &str) -> Value {
+    let mut event = Map::new();
+    event.insert("event".to_owned(), "read".into());
+    put_path(&mut event, path);
+    event.insert("why".to_owned(), why.into());
+    Value::Object(event)
+}
+
 /// Something could not be done faithfully.
 pub fn problem_event(problem: &Problem) -> Value {
     let mut event = Map::new();

@@ -27,6 +27,8 @@ pub struct Terminal {
     drawer: Mutex<Option<std::thread::JoinHandle<()>>>,
     json: Option<JsonTo>,
     is_verbose: bool,
+    /// Whether it is told why entries are read.
+    tells_why: AtomicBool,
 }
 
 struct Shared {
@@ -65,12 +67,23 @@ impl Terminal {
                 }
             })
         });
-        Arc::new(Self { shared, drawer: Mutex::new(drawer), json, is_verbose: common.verbose })
+        Arc::new(Self {
+            shared,
+            drawer: Mutex::new(drawer),
+            json,
+            is_verbose: common.verbose,
+            tells_why: AtomicBool::new(false),
+        })
     }
 
     /// Shows problems alone: for a job whose result goes to the same terminal.
     pub fn quiet(common: &Common) -> Arc<Self> {
         Self::new(&Common { quiet: true, ..*common }, None)
+    }
+
+    /// Tells from now on why entries are read though there is a snapshot to compare with.
+    pub fn tell_why(&self) {
+        self.tells_why.store(true, Ordering::Relaxed);
     }
 
     /// Takes the line of progress away.
@@ -149,6 +162,19 @@ impl Monitor for Terminal {
 
     fn bytes(&self, count: u64) {
         self.shared.bytes.fetch_add(count, Ordering::Relaxed);
+    }
+
+    fn read(&self, path: &[u8], why: &'static str) {
+        if !self.tells_why.load(Ordering::Relaxed) {
+            return;
+        }
+        match &self.json {
+            Some(json) => json.send(&json::read_event(path, why)),
+            None => {
+                let line = [why.as_bytes(), b"  ", &names::escape(path), b"\n"].concat();
+                self.print(&line);
+            }
+        }
     }
 
     fn problem(&self, problem: Problem) {

@@ -24,7 +24,7 @@ use super::read::{Dispatcher, FileRead, Item, LargePart, Outcome, read_jobs};
 use crate::names;
 use crate::owners;
 use crate::reuse::compare::Reused;
-use crate::reuse::{Bases, Counts};
+use crate::reuse::{Bases, Counts, Reason};
 
 /// What the streams become.
 pub(crate) trait Sink {
@@ -273,6 +273,9 @@ impl Assembler<'_> {
             let mark = self.payload.mark();
             if let Some(reason) = reason {
                 self.counts.read(reason, &found);
+                if reason != Reason::NoBase {
+                    self.monitor.read(&self.path_of(&found), reason.word());
+                }
             }
             let entry = match outcome {
                 Outcome::Reused(reused) => self.take_reused(*reused),

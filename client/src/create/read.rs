@@ -13,7 +13,7 @@ use diptych_encoder::LinkKey;
 use diptych_encoder::cut::{Cuts, LARGE_MIN};
 use diptych_format::digest::ContentHasher;
 use diptych_format::limits::PAYLOAD_CHUNK_MAX;
-use diptych_format::{Digest, Entry, Error, Holds, Kind, Monitor, Result};
+use diptych_format::{Digest, Entry, Error, Holds, Kind, Monitor, Problem, Result};
 use diptych_localfs::capture::{Content, Part, capture};
 use diptych_localfs::scan::{Directory, Found, Scan, Step};
 
@@ -123,12 +123,18 @@ impl Dispatcher<'_> {
     /// Runs the scan to its end and hands its steps out in order. Gives the chunks of the base that are used though too
     /// little of them is.
     pub(super) fn run(mut self, scan: Scan, bases: Option<Bases>) -> Vec<Digest> {
-        match bases {
+        let compare = bases.map(Compare::new).transpose().unwrap_or_else(|error| {
+            // Without a base that can be read, a run reads everything: it must not fail for it.
+            let what = format!("the map of the base cannot be read, and everything is read again: {error}");
+            self.monitor.problem(Problem { path: Vec::new(), what, is_loss: false });
+            None
+        });
+        match compare {
             None => {
                 self.run_plain(scan);
                 Vec::new()
             }
-            Some(bases) => self.run_compared(scan, Compare::new(bases)),
+            Some(compare) => self.run_compared(scan, compare),
         }
     }
 

@@ -83,19 +83,20 @@ enum Waiting {
 }
 
 impl Compare {
-    pub(crate) fn new(bases: Bases) -> Self {
+    /// Begins to compare. A base whose map cannot be read is an error.
+    pub(crate) fn new(bases: Bases) -> Result<Self> {
         let open = |base: Base| {
             let tree = Some(BaseTree::new(base.archive.clone()));
             OpenBase { base, tree, moved: None }
         };
-        Self {
-            live: Live::new(bases.min_live),
+        Ok(Self {
+            live: Live::new(bases.in_order.iter().map(|base| &*base.payload), bases.min_live)?,
             sample: bases.sample,
             bases: bases.in_order.into_iter().map(open).collect(),
             waiting: VecDeque::new(),
             files: 0,
             directories: 0,
-        }
+        })
     }
 
     /// Takes a step that is not about files.
@@ -185,7 +186,7 @@ impl Compare {
                 self.live.keep_chunk(chunk);
             }
             match self.live.fate(chunk, is_last) {
-                Fate::Open => return false,
+                Fate::Unknown | Fate::Open => return false,
                 Fate::Kept => {}
                 Fate::Dropped(reason) => dropped = Some(reason),
             }

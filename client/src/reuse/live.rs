@@ -6,19 +6,20 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
-use diptych_format::Digest;
-use diptych_repository::StreamSlice;
+use diptych_format::{Digest, ReadAt, Result};
+use diptych_repository::{StreamReader, StreamSlice};
 
 use super::key::Reason;
 
-/// A chunk is seen whole when the scan is this far behind where the base first uses it: further apart are only uses of
-/// contents that the base found to be equal.
-const SPAN: u64 = 8 << 20;
+/// How much of a base's map is looked at at once.
+const MAP_WINDOW: u64 = 1 << 30;
 
 /// What is to become of a chunk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fate {
-    /// Not known yet.
+    /// Nobody has asked yet whether it can be used.
+    Unknown,
+    /// Not decided yet.
     Open,
     /// It is used on.
     Kept,
@@ -33,8 +34,8 @@ struct Chunk {
     live: u32,
     /// Those bytes, ascending and apart; empty once the whole is in use.
     ranges: Vec<Range<u32>>,
-    /// Which base uses it, and where first.
-    first: (usize, u64),
+    /// Which base uses it, and up to where: behind that nothing more of it will be seen.
+    last: (usize, u64),
     fate: Fate,
 }
 
@@ -77,46 +78,63 @@ pub(super) struct Live {
 }
 
 impl Live {
-    pub(super) fn new(min_live: u8) -> Self {
-        Self { chunks: HashMap::new(), min_live, cursors: Vec::new() }
-    }
-
-    /// Whether a chunk was seen before.
-    pub(super) fn knows(&self, chunk: &Digest) -> bool {
-        self.chunks.contains_key(chunk)
-    }
-
-    /// A chunk that cannot or should not be used.
-    pub(super) fn drop_chunk(&mut self, chunk: Digest, reason: Reason) {
-        let fate = Fate::Dropped(reason);
-        let dropped = Chunk { length: None, live: 0, ranges: Vec::new(), first: (0, 0), fate };
-        self.chunks.insert(chunk, dropped);
-    }
-
-    /// The run would use this slice of base number `base`.
-    pub(super) fn add(&mut self, base: usize, slice: &StreamSlice) {
-        if self.cursors.len() <= base {
-            self.cursors.resize(base + 1, 0);
+    /// Learns from the map of each base where its chunks are used last. Takes memory for each chunk that is used.
+    pub(super) fn new<'b>(bases: impl Iterator<Item = &'b StreamReader>, min_live: u8) -> Result<Self> {
+        let mut live = Self { chunks: HashMap::new(), min_live, cursors: Vec::new() };
+        for (number, payload) in bases.enumerate() {
+            live.cursors.push(0);
+            let mut start = 0;
+            while start < payload.len() {
+                let end = payload.len().min(start.saturating_add(MAP_WINDOW));
+                payload.slices(start..end)?.iter().for_each(|slice| live.expect(number, slice));
+                start = end;
+            }
         }
-        if let Some(cursor) = self.cursors.get_mut(base) {
-            *cursor = slice.position.max(*cursor);
-        }
+        Ok(live)
+    }
+
+    fn expect(&mut self, base: usize, slice: &StreamSlice) {
         let chunk = self.chunks.entry(slice.slice.chunk).or_insert(Chunk {
             length: slice.chunk_length,
             live: 0,
             ranges: Vec::new(),
-            first: (base, slice.position),
-            fate: Fate::Open,
+            last: (base, 0),
+            fate: Fate::Unknown,
         });
-        chunk.add(slice.slice.start..slice.slice.start.saturating_add(slice.slice.length));
+        chunk.last = (base, slice.position.saturating_add(slice.slice.length.into()));
+    }
+
+    /// Whether it was asked before if a chunk can be used.
+    pub(super) fn knows(&self, chunk: &Digest) -> bool {
+        self.chunks.get(chunk).is_some_and(|chunk| chunk.fate != Fate::Unknown)
+    }
+
+    /// A chunk that cannot or should not be used.
+    pub(super) fn drop_chunk(&mut self, chunk: Digest, reason: Reason) {
+        if let Some(chunk) = self.chunks.get_mut(&chunk) {
+            chunk.fate = Fate::Dropped(reason);
+        }
+    }
+
+    /// The run would use this slice of base number `base`.
+    pub(super) fn add(&mut self, base: usize, slice: &StreamSlice) {
+        if let Some(cursor) = self.cursors.get_mut(base) {
+            *cursor = slice.position.max(*cursor);
+        }
+        if let Some(chunk) = self.chunks.get_mut(&slice.slice.chunk) {
+            if chunk.fate == Fate::Unknown {
+                chunk.fate = Fate::Open;
+            }
+            chunk.add(slice.slice.start..slice.slice.start.saturating_add(slice.slice.length));
+        }
     }
 
     /// What is to become of a chunk; with `is_last` nothing more will be known before it must be decided.
     pub(super) fn fate(&mut self, chunk: &Digest, is_last: bool) -> Fate {
         let Some(chunk) = self.chunks.get_mut(chunk) else { return Fate::Dropped(Reason::Lost) };
         if chunk.fate == Fate::Open {
-            let (base, first) = chunk.first;
-            let is_seen = self.cursors.get(base).is_some_and(|cursor| *cursor > first.saturating_add(SPAN));
+            let (base, last) = chunk.last;
+            let is_seen = self.cursors.get(base).is_some_and(|cursor| *cursor >= last);
             chunk.fate = match chunk.has_enough(self.min_live) {
                 true => Fate::Kept,
                 false if is_seen || is_last => Fate::Dropped(Reason::Sparse),
@@ -155,9 +173,15 @@ mod tests {
         StreamSlice { position, slice, chunk_length: Some(100) }
     }
 
+    fn live(expected: &[(u8, u64)]) -> Live {
+        let mut live = Live { chunks: HashMap::new(), min_live: 75, cursors: vec![0] };
+        expected.iter().for_each(|(chunk, position)| live.expect(0, &slice(*chunk, *position, 0..1)));
+        live
+    }
+
     #[test]
     fn bytes_count_once() {
-        let mut live = Live::new(75);
+        let mut live = live(&[(1, 0)]);
         for range in [10..20, 40..50, 15..45, 0..5, 10..20, 50..60] {
             live.add(0, &slice(1, 0, range));
         }
@@ -167,27 +191,27 @@ mod tests {
 
     #[test]
     fn a_chunk_is_kept_as_soon_as_enough_is_seen_and_dropped_when_all_is() {
-        let mut live = Live::new(75);
+        let mut live = live(&[(1, 0), (2, 150), (1, 500), (2, 600), (3, 700)]);
         let [a, b] = [Digest([1; 32]), Digest([2; 32])];
         live.add(0, &slice(1, 0, 0..74));
         assert_eq!(live.fate(&a, false), Fate::Open);
-        live.add(0, &slice(1, 100, 99..100));
+        live.add(0, &slice(2, 150, 0..74));
+        live.add(0, &slice(1, 500, 99..100));
         assert_eq!(live.fate(&a, false), Fate::Kept);
-        live.add(0, &slice(2, 200, 0..74));
         assert_eq!(live.fate(&b, false), Fate::Open);
-        live.add(0, &slice(3, 300 + SPAN, 0..74));
+        live.add(0, &slice(3, 601, 0..74));
         assert_eq!(live.fate(&b, false), Fate::Dropped(Reason::Sparse));
         assert_eq!(live.fate(&Digest([3; 32]), true), Fate::Dropped(Reason::Sparse));
     }
 
     #[test]
     fn what_had_to_be_kept_and_is_mostly_dead_is_told() {
-        let mut live = Live::new(75);
+        let mut live = live(&[(1, 0), (2, 0), (2, 900), (3, 950)]);
         live.add(0, &slice(1, 0, 0..10));
         live.keep_chunk(&Digest([1; 32]));
         live.add(0, &slice(2, 0, 0..10));
         live.keep_chunk(&Digest([2; 32]));
-        live.add(0, &slice(2, SPAN, 10..90));
+        live.add(0, &slice(2, 900, 10..90));
         assert_eq!(live.sparse(), [Digest([1; 32])]);
     }
 }

@@ -1,0 +1,116 @@
+//! What this machine has seen of a repository: so that whoever holds its files cannot put an older state in its place, or
+//! a repository that is not encrypted, without being noticed.
+//!
+//! A note for each location, in the user's state directory. Without such a directory nothing is remembered.
+
+use std::path::PathBuf;
+
+use diptych_repository::Repository;
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use crate::snapshots::Listed;
+
+/// What a note says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// The repository's id.
+    repository: String,
+    /// Whether it was encrypted.
+    is_encrypted: bool,
+    /// Id and time of the newest snapshot.
+    newest: Option<(String, Timestamp)>,
+}
+
+/// The file of the note for a location.
+fn file_of(location: &str) -> Option<PathBuf> {
+    let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let state =
+        absolute("XDG_STATE_HOME").or_else(|| absolute("HOME").map(|home| home.join(".local/state")))?;
+    let name = blake3::hash(location.as_bytes()).to_hex();
+    Some(state.join("diptych/seen").join(format!("{name}.json")))
+}
+
+impl Seen {
+    /// What is to be remembered of a repository.
+    fn of(repository: &Repository, listed: &[Listed]) -> Self {
+        let newest =
+            listed.iter().filter(|listed| !listed.is_partial).max_by_key(|listed| listed.snapshot.time);
+        Self {
+            repository: repository.id().to_string(),
+            is_encrypted: repository.config().is_encrypted(),
+            newest: newest.map(|listed| (listed.id.to_string(), listed.snapshot.time)),
+        }
+    }
+
+    /// What was remembered; none if there is no note, or one that cannot be read.
+    fn load(location: &str) -> Option<Self> {
+        let text = std::fs::read(file_of(location)?).ok()?;
+        let note: Value = serde_json::from_slice(&text).ok()?;
+        let newest = note.get("newest").and_then(|newest| {
+            let time = newest.get("time")?.as_str()?.parse().ok()?;
+            Some((newest.get("id")?.as_str()?.to_owned(), time))
+        });
+        Some(Self {
+            repository: note.get("repository")?.as_str()?.to_owned(),
+            is_encrypted: note.get("encrypted")?.as_bool()?,
+            newest,
+        })
+    }
+
+    /// Remembers it. That a note cannot be written costs a warning some day, and no backup.
+    fn store(&self, location: &str) {
+        let Some(file) = file_of(location) else { return };
+        let newest = self.newest.as_ref().map(|(id, time)| json!({ "id": id, "time": time.to_string() }));
+        let note = json!({
+            "location": location,
+            "repository": self.repository,
+            "encrypted": self.is_encrypted,
+            "newest": newest,
+        });
+        let Some(directory) = file.parent() else { return };
+        let written = std::fs::create_dir_all(directory)
+            .and_then(|()| tempfile::NamedTempFile::new_in(directory))
+            .and_then(|temporary| {
+                std::fs::write(temporary.path(), note.to_string())?;
+                temporary.persist(&file).map_err(|error| error.error)
+            });
+        drop(written);
+    }
+}
+
+/// What is wrong with a repository, by what was seen at its location before; remembers what there is now. `listed` are all
+/// snapshots.
+pub fn compare(repository: &Repository, listed: &[Listed]) -> Option<String> {
+    let location = repository.backend().location();
+    let now = Seen::of(repository, listed);
+    let problem = Seen::load(&location).and_then(|before| before.differs_from(&now, listed));
+    if problem.is_none() {
+        now.store(&location);
+    }
+    problem
+}
+
+impl Seen {
+    fn differs_from(&self, now: &Seen, listed: &[Listed]) -> Option<String> {
+        if self.repository != now.repository {
+            let was = if self.is_encrypted && !now.is_encrypted { "an encrypted one" } else { "another one" };
+            return Some(format!(
+                "there was {was} here before ({}): if you have not replaced it, somebody has",
+                self.repository.chars().take(8).collect::<String>()
+            ));
+        }
+        let (id, time) = self.newest.as_ref()?;
+        let is_there = listed.iter().any(|listed| listed.id.to_string() == *id);
+        // Forgotten and pruned snapshots are older than what came after them.
+        let newest = now.newest.as_ref().map(|(_, time)| *time);
+        if is_there || newest.is_some_and(|newest| newest >= *time) {
+            return None;
+        }
+        Some(format!(
+            "snapshot {} of {time} was seen here before and is gone, and nothing newer is there: an older state may have \\
+             been put in place",
+            id.chars().take(8).collect::<String>()
+        ))
+    }
+}
