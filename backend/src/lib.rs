@@ -52,7 +52,7 @@ pub trait Backend: Send + Sync {
     fn list(&self, kind: FileKind) -> Result<Vec<Listed>>;
 
     /// What lies where files of a kind do and is none, as sorted paths for messages. Files that are being written are
-    /// not among it.
+    /// not among it. Spec: R-2-4.
     fn strangers(&self, kind: FileKind) -> Result<Vec<String>>;
 
     /// Deletes a file; one that is not there is missing. The file stays away after a crash, unless it is a pack: packs

@@ -52,7 +52,7 @@ impl<'r> Lease<'r> {
     }
 
     /// Says that the writer is still at work. The lease before stays until the next time, so that no listing misses both.
-    /// Spec: R-10-2 and section 10, rule 2.
+    /// Spec: R-10-3.
     pub fn renew(&mut self) -> diptych_format::Result<()> {
         let lock = lease(self.repository, &self.host, &self.user, &self.sees);
         let name = self.repository.put_lock(&lock)?;

@@ -41,7 +41,7 @@ pub fn short(id: &Digest) -> String {
     id.to_string().chars().take(8).collect()
 }
 
-/// All snapshots, oldest first, forgotten ones too. What cannot be read is reported.
+/// All snapshots, oldest first, forgotten ones too. What cannot be read is reported. Spec: R-9-4.
 pub fn list(repository: &Repository, progress: &dyn Progress) -> Result<Vec<Listed>> {
     let report = |damaged: DamagedFile| report_damaged(progress, &damaged);
     let stored = repository.snapshots(report).in_place("")?;
