@@ -28,6 +28,7 @@ use diptych_repository::documents::{ArchiveRecord, Clock, Report};
 use jiff::Timestamp;
 
 use crate::commit::{Lease, commit};
+use crate::create::own::leave_out_repository;
 use crate::create::pipeline::{self, write_maps};
 use crate::create::{Assembly, ChunkWriter, StreamFile};
 use crate::error::{Error, InPlace, Result};
@@ -279,7 +280,8 @@ impl Run<'_> {
         let (storing, store) = (self.store.storing(), &mut self.store);
         let (assembled, written) = match &source.what {
             What::Tree(path) => {
-                let selection = options.selection.clone();
+                let location = self.repository.backend().location();
+                let selection = leave_out_repository(&location, path, options.selection.clone());
                 let scan_options = ScanOptions { selection, threads: options.threads };
                 let scan = scan(path, scan_options, Arc::clone(&monitor)).in_place("")?;
                 pipeline::run(scan, &assembly, &storing, &monitor, store)

@@ -30,7 +30,7 @@ use super::terminal::Terminal;
 /// Back directories up into a repository.
 ///
 /// Each PATH becomes an archive of one snapshot. What has not changed since the last snapshot of the same host and paths
-/// is neither read nor stored again. What cannot be read is named, recorded in the snapshot, and makes the exit code 3.
+/// is neither read nor stored again. The repository itself is left out if it lies below a PATH. What cannot be read is named, recorded in the snapshot, and makes the exit code 3.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Example:

@@ -8,7 +8,7 @@ mod assemble;
 mod behind;
 mod budget;
 mod buffers;
-mod own;
+pub(crate) mod own;
 pub(crate) mod pipeline;
 mod read;
 mod store;

@@ -27,6 +27,16 @@ pub fn leave_out(own: &[PathBuf], root: &Path, mut selection: Selection, monitor
     selection
 }
 
+/// `selection` without a repository, if that is below `root`: what is written while it is read would be read again, for
+/// ever more. It is the same at every run, so that nothing is said of it.
+pub fn leave_out_repository(location: &str, root: &Path, mut selection: Selection) -> Selection {
+    let below = root.canonicalize().ok().and_then(|root| place_below(&root, Path::new(location)));
+    if let Some(below) = below.filter(|below| !below.is_empty()) {
+        selection.exclude.push(pattern_of(&below));
+    }
+    selection
+}
+
 /// How the names of files end that are not whole yet.
 pub const PARTIAL: &str = "partial";
 
