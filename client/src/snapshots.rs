@@ -174,6 +174,12 @@ pub struct Located {
     pub path: Vec<u8>,
 }
 
+/// Whether `SNAPSHOT[:PATH]` can have been meant, where something else can be as well.
+pub fn may_be_snapshot(argument: &str) -> bool {
+    let (text, _) = split(argument);
+    text == "latest" || !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
 /// What an archive of a snapshot was on the source: its root's path, or what it is called.
 pub fn source_of(record: &ArchiveRecord) -> &[u8] {
     record.path.as_deref().unwrap_or(&record.name)
