@@ -11,7 +11,7 @@ use crate::forget::policy::{Policy, Reason, Rule, parse_span};
 use crate::forget::{Group, GroupBy, GroupKey, check_clock, expires, forget, named, plan, unforget};
 use crate::list::flush;
 use crate::names;
-use crate::snapshots::{Filter, Listed, list, named_or_filtered};
+use crate::snapshots::{self, Filter, Listed, list};
 
 use super::json::{JsonTo, summary_event};
 use super::options::{Common, Json};
@@ -175,6 +175,7 @@ pub(super) fn run(arguments: &Arguments, common: &Common) -> Result<Outcome> {
     Ok(Outcome::of_losses(terminal.losses()))
 }
 
+/// A number of snapshots in words.
 fn count(snapshots: usize) -> String {
     if snapshots == 1 { "1 snapshot".to_owned() } else { format!("{snapshots} snapshots") }
 }
@@ -277,7 +278,7 @@ pub(super) fn run_unforget(arguments: &UnforgetArguments, common: &Common) -> Re
     let terminal = Terminal::quiet(common);
     let repository = arguments.repository.open(&*terminal)?;
     let listed = list(&repository, &*terminal)?;
-    let snapshots = named_or_filtered(&listed, &arguments.snapshots, &Filter::default())?;
+    let snapshots = snapshots::named(&listed, &arguments.snapshots, &Filter::default())?;
     if let Some(living) = snapshots.iter().find(|listed| listed.forgotten.is_none()) {
         let advice = "`diptych snapshots --all` shows which are.";
         return Err(Error::missing(living.short_id(), "this snapshot is not forgotten", advice));

@@ -125,7 +125,7 @@ pub fn named(listed: &[Listed], ids: &[String]) -> Result<Vec<Listed>> {
         let what = "latest is another snapshot after the next backup: name what is to be forgotten by its id";
         return Err(Error::Usage(what.to_owned()));
     }
-    let mut found = snapshots::named_or_filtered(listed, ids, &Filter::default())?;
+    let mut found = snapshots::named(listed, ids, &Filter::default())?;
     found.retain(|listed| listed.forgotten.is_none());
     Ok(found)
 }
