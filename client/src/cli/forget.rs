@@ -283,7 +283,7 @@ pub(super) fn run_unforget(arguments: &UnforgetArguments, common: &Common) -> Re
         let advice = "`diptych snapshots --all` shows which are.";
         return Err(Error::missing(living.short_id(), "this snapshot is not forgotten", advice));
     }
-    unforget(&repository, &snapshots, &*terminal)?;
+    unforget(&repository, &snapshots)?;
     if arguments.json.json {
         let ids: Vec<String> = snapshots.iter().map(|listed| listed.id.to_string()).collect();
         JsonTo::Output.send(&summary_event("unforget", json!({ "snapshots": ids })));

@@ -15,8 +15,7 @@ use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Span, Timestamp};
 
 use crate::error::{Error, InPlace, Result};
-use crate::progress::Progress;
-use crate::snapshots::{self, Filter, Listed, report_damaged, source_of};
+use crate::snapshots::{self, Filter, Listed, source_of};
 use policy::{Candidate, Policy, Reason, decide};
 
 /// Clocks of machines that back up into one repository may differ by this much.
@@ -169,8 +168,9 @@ pub fn forget<'l>(
 }
 
 /// Removes all tombstones that name one of these snapshots.
-pub fn unforget(repository: &Repository, snapshots: &[Listed], progress: &dyn Progress) -> Result<()> {
-    for stored in repository.snapshots(|damaged| report_damaged(progress, &damaged)).in_place("")? {
+pub fn unforget(repository: &Repository, snapshots: &[Listed]) -> Result<()> {
+    // Whoever has listed the snapshots was told of those that cannot be read.
+    for stored in repository.snapshots(|_| ()).in_place("")? {
         if let Body::Tombstone(tombstone) = &stored.document.body
             && snapshots.iter().any(|listed| listed.id == tombstone.snapshot)
         {

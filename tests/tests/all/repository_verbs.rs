@@ -91,7 +91,10 @@ fn ls_shows_all_archives_of_a_snapshot() {
     tree! { "b" => Tree::file("") }.create(&dir.join("two"));
     run(&dir, "backup one two").assert_code(0);
     assert_eq!(lines(run(&dir, "ls latest")), [on_source(&dir, "one/a"), on_source(&dir, "two/b")]);
-    assert_eq!(lines(run(&dir, &format!("ls latest:{}", on_source(&dir, "two")))), [on_source(&dir, "two/b")]);
+    assert_eq!(
+        lines(run(&dir, &format!("ls latest:{}", on_source(&dir, "two")))),
+        [on_source(&dir, "two/b")]
+    );
 }
 
 #[test]
@@ -104,7 +107,10 @@ fn cat_prints_a_content_of_a_snapshot() {
     backup(&dir, "");
     let path = on_source(&dir, "tree/large");
     assert_eq!(run(&dir, &format!("cat {old}:{path}")).assert_code(0).stdout, bytes);
-    assert_eq!(run(&dir, &format!("cat {old}:{path} --range 1000-300000")).assert_code(0).stdout, bytes[1000..300_000]);
+    assert_eq!(
+        run(&dir, &format!("cat {old}:{path} --range 1000-300000")).assert_code(0).stdout,
+        bytes[1000..300_000]
+    );
     assert_eq!(run(&dir, "cat latest:large").assert_code(0).text(), "new");
     let messages = run(&dir, "cat latest:d").assert_code(1).messages();
     assert!(messages.contains("d: is no file but a directory"), "{messages}");
@@ -145,7 +151,10 @@ fn find_looks_through_all_snapshots() {
     assert_eq!(found("**/moved/**/c.txt"), [at(&second, "moved/e/c.txt")]);
     assert_eq!(found("/c.txt"), []);
     let line = lines(run(&dir, "find --snapshot latest new.txt")).remove(0);
-    assert!(line.starts_with(&second[..8]) && line.ends_with("moved/e/new.txt") && line.contains(" 5  "), "{line}");
+    assert!(
+        line.starts_with(&second[..8]) && line.ends_with("moved/e/new.txt") && line.contains(" 5  "),
+        "{line}"
+    );
     let messages = run(&dir, "find nope").assert_code(0).messages();
     assert_eq!(messages, "nothing found\n");
 }
@@ -154,7 +163,8 @@ fn find_looks_through_all_snapshots() {
 fn find_remembers_equal_directories_and_nothing_of_others() {
     let dir = with_repository("find-equal");
     let twin = || tree! { "x" => Tree::file("1").mtime(7, 0), "sub" => tree! { "x" => Tree::file("2").mtime(8, 0) }.mtime(9, 0) };
-    tree! { "p" => twin().mtime(1, 0), "q" => twin().mtime(1, 0), "x" => Tree::file("3") }.create(&dir.join("tree"));
+    tree! { "p" => twin().mtime(1, 0), "q" => twin().mtime(1, 0), "x" => Tree::file("3") }
+        .create(&dir.join("tree"));
     backup(&dir, "");
     let found: Vec<String> = json_lines(run(&dir, "find --json x"))
         .iter()
@@ -187,9 +197,11 @@ fn diff_takes_snapshots_directories_and_archives() {
     // Below directories, whose own attributes are not compared.
     let root = on_source(&dir, "tree");
     let below = ["M c.txt (content, mtime)", "+ n"];
-    for sides in
-        [format!("{first}:{root}/d/e latest:{root}/d/e"), format!("{first}:d/e tree/d/e"), format!("{first}:d/e latest:d/e")]
-    {
+    for sides in [
+        format!("{first}:{root}/d/e latest:{root}/d/e"),
+        format!("{first}:d/e tree/d/e"),
+        format!("{first}:d/e latest:d/e"),
+    ] {
         assert_eq!(lines(run(&dir, &format!("diff {sides}"))), below, "{sides}");
     }
     // What is there is meant, unless it is written that a snapshot is.
@@ -199,7 +211,8 @@ fn diff_takes_snapshots_directories_and_archives() {
     assert!(removed.contains("- a.txt\n"), "{removed}");
     let messages = run(&dir, &format!("diff {first}:a.txt tree")).assert_code(1).messages();
     assert!(messages.contains("is no directory"), "{messages}");
-    let messages = finish(command(["diff", "snapshot:1", "tree"]).current_dir(dir.path())).assert_code(2).messages();
+    let messages =
+        finish(command(["diff", "snapshot:1", "tree"]).current_dir(dir.path())).assert_code(2).messages();
     assert!(messages.contains("-r LOCATION"), "{messages}");
 }
 
@@ -223,7 +236,11 @@ fn forget_keeps_what_the_policy_keeps() {
     let ids: Vec<String> = ["", " --tag gold", "", ""].iter().map(|words| backup(&dir, words)).collect();
     let other = backup(&dir, " --host elsewhere");
     let dry = json_lines(run(&dir, "forget --json --dry-run --keep-last 1 --keep-tag gold"));
-    let kept: Vec<&str> = dry.iter().filter(|line| line["kept"] == true).map(|line| line["snapshot"].as_str().unwrap()).collect();
+    let kept: Vec<&str> = dry
+        .iter()
+        .filter(|line| line["kept"] == true)
+        .map(|line| line["snapshot"].as_str().unwrap())
+        .collect();
     let expected: std::collections::BTreeSet<&str> = [&ids[1][..], &ids[3], &other].into();
     assert_eq!(kept.into_iter().collect::<std::collections::BTreeSet<_>>(), expected);
     let summary = dry.last().unwrap();
@@ -231,7 +248,10 @@ fn forget_keeps_what_the_policy_keeps() {
     assert_eq!(living(&dir, "").len(), 5, "a dry run forgets nothing");
     let shown = lines(run(&dir, "forget --keep-last 1 --keep-tag gold"));
     assert!(shown.iter().any(|line| line.contains(&ids[1][..8]) && line.ends_with("tag gold")), "{shown:?}");
-    assert!(shown.iter().any(|line| line.starts_with("host elsewhere") && line.contains("1 of 1")), "{shown:?}");
+    assert!(
+        shown.iter().any(|line| line.starts_with("host elsewhere") && line.contains("1 of 1")),
+        "{shown:?}"
+    );
     assert_eq!(living(&dir, ""), [&ids[1][..], &ids[3], &other]);
     assert_eq!(living(&dir, " --all").len(), 5);
     // Forgotten ones count for nothing, and data is still there.
@@ -278,8 +298,12 @@ fn a_tombstone_says_what_and_until_when() {
     let before = snapshot_files(&dir);
     run(&dir, &format!("forget --expire 2w {id}")).assert_code(0);
     let added: Vec<String> = snapshot_files(&dir).into_iter().filter(|name| !before.contains(name)).collect();
-    let document: Value = serde_json::from_slice(&fs::read(dir.join("repo/snapshots").join(&added[0])).unwrap()).unwrap();
-    assert_eq!((added.len(), &document["kind"], &document["roots"]), (1, &"tombstone".into(), &Value::Array(vec![])));
+    let tombstone = fs::read(dir.join("repo/snapshots").join(&added[0])).unwrap();
+    let document: Value = serde_json::from_slice(&tombstone).unwrap();
+    assert_eq!(
+        (added.len(), &document["kind"], &document["roots"]),
+        (1, &"tombstone".into(), &Value::Array(vec![]))
+    );
     let body = &document["body"];
     assert_eq!(body["snapshot"], id.as_str());
     let time = |key: &str| body[key].as_str().unwrap().parse::<jiff::Timestamp>().unwrap();
@@ -287,7 +311,7 @@ fn a_tombstone_says_what_and_until_when() {
     // Two writers may have forgotten it: all tombstones go.
     fs::remove_file(dir.join("repo/snapshots").join(&added[0])).unwrap();
     run(&dir, &format!("forget {id}")).assert_code(0);
-    fs::write(dir.join("repo/snapshots").join(&added[0]), serde_json::to_vec(&document).unwrap()).unwrap();
+    fs::write(dir.join("repo/snapshots").join(&added[0]), tombstone).unwrap();
     assert_eq!(snapshot_files(&dir).len(), 3);
     run(&dir, &format!("unforget {id}")).assert_code(0);
     assert_eq!(snapshot_files(&dir), before);
@@ -299,7 +323,8 @@ fn snapshot_files(dir: &TestDir) -> Vec<String> {
 
 fn names_in(dir: &Path) -> Vec<String> {
     let entries = fs::read_dir(dir).unwrap();
-    let mut names: Vec<String> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    let mut names: Vec<String> =
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     names.sort();
     names
 }
