@@ -9,7 +9,6 @@ use diptych_localfs::select::Selection;
 
 use crate::error::{InPlace, Result};
 use crate::hash::scan_to_metadata;
-use crate::open::open_metadata;
 use crate::progress::Progress;
 
 /// How directories are read.
@@ -42,11 +41,23 @@ impl DiffReport {
     }
 }
 
-/// Opens what is to be compared: a directory is read whole, contents and all, and becomes metadata in memory.
-pub fn open_side(path: &Path, options: &DiffOptions, progress: Arc<dyn Progress>) -> Result<Archive> {
-    if !path.is_dir() {
-        return open_metadata(path);
+/// One of the two trees.
+pub struct Side {
+    /// The archive that it is in.
+    pub archive: Archive,
+    /// The directory in it that is compared; empty for the root.
+    pub path: Vec<u8>,
+}
+
+impl Side {
+    /// An archive as a whole.
+    pub fn whole(archive: Archive) -> Self {
+        Self { archive, path: Vec::new() }
     }
+}
+
+/// Opens a directory: it is read whole, contents and all, and becomes metadata in memory.
+pub fn open_directory(path: &Path, options: &DiffOptions, progress: Arc<dyn Progress>) -> Result<Archive> {
     let stream = scan_to_metadata(
         path,
         options.selection.clone(),
@@ -58,23 +69,32 @@ pub fn open_side(path: &Path, options: &DiffOptions, progress: Arc<dyn Progress>
     Archive::open(Arc::new(stream)).in_place(path.display())
 }
 
-/// Hands each difference between `before` and `after` to `sink`, in the order of paths within a directory.
+/// Hands each difference between `before` and `after` to `sink`, in the order of paths within a directory. Paths are told
+/// from the directories that are compared.
 pub fn diff(
-    before: &Archive,
-    after: &Archive,
+    before: &Side,
+    after: &Side,
     sink: &mut dyn FnMut(&Difference) -> diptych_format::Result<()>,
 ) -> Result<DiffReport> {
-    let mut report = DiffReport {
-        is_complete: before.trailer().is_complete() && after.trailer().is_complete(),
-        ..DiffReport::default()
-    };
-    diptych_decoder::diff(before, after, &mut |difference| {
+    let is_complete = |side: &Side| side.archive.trailer().is_complete();
+    let mut report =
+        DiffReport { is_complete: is_complete(before) && is_complete(after), ..DiffReport::default() };
+    let mut count = |mut difference: Difference| {
         match &difference.kind {
             diptych_decoder::Change::Added => report.added += 1,
             diptych_decoder::Change::Removed => report.removed += 1,
             diptych_decoder::Change::Changed { .. } => report.changed += 1,
         }
+        if !before.path.is_empty() {
+            difference.path.drain(..difference.path.len().min(before.path.len() + 1));
+        }
         sink(&difference)
-    })?;
+    };
+    if before.path.is_empty() && after.path.is_empty() {
+        diptych_decoder::diff(&before.archive, &after.archive, &mut count)?;
+    } else {
+        let (a, b) = ((&before.archive, &before.path[..]), (&after.archive, &after.path[..]));
+        diptych_decoder::diff_below(a, b, &mut count)?;
+    }
     Ok(report)
 }

@@ -18,6 +18,8 @@ pub enum Error {
     },
     /// The command was called in a way that makes no sense; says how to call it.
     Usage(String),
+    /// What was asked for would do harm, and was not done; says how to go on.
+    Refused(String),
     /// There is no repository at the location.
     NoRepository(String),
     /// No password that was given opens the repository.
@@ -71,7 +73,10 @@ impl fmt::Display for Error {
                 write!(f, "{cause}")?;
                 if advice.is_empty() { Ok(()) } else { write!(f, "\n  {advice}") }
             }
-            Self::Usage(what) | Self::NoRepository(what) | Self::WrongPassword(what) => f.write_str(what),
+            Self::Usage(what)
+            | Self::Refused(what)
+            | Self::NoRepository(what)
+            | Self::WrongPassword(what) => f.write_str(what),
             Self::Interrupted => f.write_str("interrupted"),
         }
     }

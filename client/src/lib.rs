@@ -18,6 +18,7 @@ pub mod error;
 pub mod export;
 pub mod extract;
 pub mod find;
+pub mod forget;
 pub mod hash;
 mod links;
 pub mod list;

@@ -132,15 +132,20 @@ pub fn find(listed: &[Listed], text: &str, filter: &Filter) -> Result<Listed> {
     }
 }
 
-/// The snapshots that arguments mean, each once and in their order; without any, all that are not forgotten and pass.
-pub fn named_or_filtered(listed: &[Listed], texts: &[String], filter: &Filter) -> Result<Vec<Listed>> {
-    if texts.is_empty() {
-        let passes = |listed: &&Listed| listed.forgotten.is_none() && filter.takes(&listed.snapshot);
-        return Ok(listed.iter().filter(passes).cloned().collect());
-    }
+/// The snapshots that arguments mean, each once and in their order.
+pub fn named(listed: &[Listed], texts: &[String], filter: &Filter) -> Result<Vec<Listed>> {
     let mut known = HashSet::new();
     let found = texts.iter().map(|text| find(listed, text, filter)).collect::<Result<Vec<_>>>()?;
     Ok(found.into_iter().filter(|found| known.insert(found.id)).collect())
+}
+
+/// The same; without any argument, all that are not forgotten and pass.
+pub fn named_or_filtered(listed: &[Listed], texts: &[String], filter: &Filter) -> Result<Vec<Listed>> {
+    if !texts.is_empty() {
+        return named(listed, texts, filter);
+    }
+    let passes = |listed: &&Listed| listed.forgotten.is_none() && filter.takes(&listed.snapshot);
+    Ok(listed.iter().filter(passes).cloned().collect())
 }
 
 /// Caches for the streams of snapshots.
@@ -172,6 +177,12 @@ pub struct Located {
     pub record: ArchiveRecord,
     /// Path below its root.
     pub path: Vec<u8>,
+}
+
+/// Whether `SNAPSHOT[:PATH]` can have been meant, where something else can be as well.
+pub fn may_be_snapshot(argument: &str) -> bool {
+    let (text, _) = split(argument);
+    text == "latest" || !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 /// What an archive of a snapshot was on the source: its root's path, or what it is called.

@@ -28,7 +28,7 @@ mod walk;
 
 pub use archive::{Archive, ChildPieces};
 pub use content::{ContentMap, Part};
-pub use diff::{Aspect, Change, Difference, DifferenceSink, diff};
+pub use diff::{Aspect, Change, Difference, DifferenceSink, diff, diff_below};
 pub use found::Found;
 pub use links::{Link, LinkVisitor, Links};
 pub use row::Row;

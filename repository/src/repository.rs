@@ -85,6 +85,7 @@ pub struct Repository {
     backend: Arc<dyn Backend>,
     config: Arc<Config>,
     master: Option<Arc<MasterKey>>,
+    key: Option<Digest>,
     chunk_keys: ChunkKeys,
     document_keys: DocumentKeys,
     index: Arc<Index>,
@@ -96,22 +97,23 @@ impl Repository {
         backend.make_layout().map_err(told)?;
         let encryption = if options.password.is_some() { Encryption::Xaes256Gcm } else { Encryption::None };
         let config = Config::new(encryption, options.padding, options.created)?;
-        let master = match &options.password {
+        let unlocked = match &options.password {
             None => None,
             Some((password, owner)) => {
                 let master = MasterKey::generate()?;
                 let key = KeyDocument::wrap(&master, config.id, password, owner.clone(), Kdf::generate()?)?;
-                put_file(&*backend, FileKind::Key, &key.encode()?)?;
-                Some(master)
+                let name = put_file(&*backend, FileKind::Key, &key.encode()?)?;
+                Some((name, master))
             }
         };
-        let document_keys = master.as_ref().map_or_else(DocumentKeys::plain, DocumentKeys::of);
+        let document_keys =
+            unlocked.as_ref().map_or_else(DocumentKeys::plain, |(_, master)| DocumentKeys::of(master));
         // Last, for it is what makes a repository; whoever comes second finds that it is there.
         let bytes = config.encode(&document_keys)?;
         let mut file = backend.create(FileKind::Config).map_err(told)?;
         file.write_all(&bytes).map_err(|error| Error::io("cannot write the configuration", error))?;
         file.keep(&FileName::CONFIG).map_err(told)?;
-        Self::with(backend, config, master)
+        Self::with(backend, config, unlocked)
     }
 
     /// Opens a repository. `password` is asked only if it takes one; `is_expected` says that the caller has one.
@@ -144,19 +146,26 @@ impl Repository {
             report(DamagedFile { path, error });
         };
         let password = password()?;
-        let Some((_, master)) = unlock(files, &config.id, &password, told) else {
+        let Some((place, master)) = unlock(files, &config.id, &password, told) else {
             return Err(OpenError::WrongPassword);
         };
         config.verify(&DocumentKeys::of(&master))?;
-        Ok(Self::with(backend, config, Some(master))?)
+        let name = names.get(place).map_or(Digest::NONE, |name| Digest(*name.digest()));
+        Ok(Self::with(backend, config, Some((name, master)))?)
     }
 
-    fn with(backend: Arc<dyn Backend>, config: Config, master: Option<MasterKey>) -> Result<Self> {
+    /// `unlocked` is the master key, and which key file gave it.
+    fn with(
+        backend: Arc<dyn Backend>,
+        config: Config,
+        unlocked: Option<(Digest, MasterKey)>,
+    ) -> Result<Self> {
+        let (key, master) = unlocked.unzip();
         let chunk_keys = master.as_ref().map_or_else(ChunkKeys::plain, ChunkKeys::of);
         let document_keys = master.as_ref().map_or_else(DocumentKeys::plain, DocumentKeys::of);
         let index = Arc::new(Index::open(Arc::clone(&backend), document_keys.index_hasher())?);
         let (config, master) = (Arc::new(config), master.map(Arc::new));
-        Ok(Self { backend, config, master, chunk_keys, document_keys, index })
+        Ok(Self { backend, config, master, key, chunk_keys, document_keys, index })
     }
 
     /// Where it is.
@@ -237,6 +246,11 @@ impl Repository {
     /// Removes one of the files in snapshots/.
     pub fn remove_snapshot(&self, id: &Digest) -> Result<()> {
         self.backend.delete(&FileName::new(FileKind::Snapshot, id.0)).map_err(told)
+    }
+
+    /// The key file that the password opened; none if the repository is not encrypted.
+    pub fn key(&self) -> Option<Digest> {
+        self.key
     }
 
     /// The key files that can be read, by name.

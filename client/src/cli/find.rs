@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use jiff::tz::TimeZone;
+use jiff::Timestamp;
 use serde_json::{Map, Value};
 
 use crate::error::Result;
@@ -17,7 +17,7 @@ use super::options::{Common, Json};
 use super::outcome::Outcome;
 use super::output;
 use super::repository::RepositoryOptions;
-use super::snapshots::FilterOptions;
+use super::snapshots::{FilterOptions, show_time};
 use super::terminal::Terminal;
 
 /// Find files by name in all snapshots.
@@ -87,8 +87,7 @@ pub(super) fn run(arguments: &Arguments, common: &Common) -> Result<Outcome> {
 }
 
 fn text_line(snapshot: &Listed, found: &Match) -> Vec<u8> {
-    let seconds = jiff::Timestamp::from_second(found.mtime.seconds).unwrap_or_default();
-    let time = seconds.to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S");
+    let time = show_time(Timestamp::from_second(found.mtime.seconds).unwrap_or_default());
     let mut line = format!("{}  {time}  {:>12}  ", snapshot.short_id(), found.size).into_bytes();
     let shown = if output::is_terminal() { names::escape(&found.path) } else { (&found.path[..]).into() };
     line.extend_from_slice(&shown);

@@ -10,9 +10,11 @@ mod diff;
 mod export;
 mod extract;
 mod find;
+mod forget;
 mod hash;
 mod init;
 mod json;
+mod key;
 mod list;
 mod ls;
 mod options;
@@ -77,6 +79,9 @@ enum Verb {
     Restore(restore::Arguments),
     Ls(ls::Arguments),
     Find(find::Arguments),
+    Forget(forget::Arguments),
+    Key(key::Arguments),
+    Unforget(forget::UnforgetArguments),
     Completions(Completions),
 }
 
@@ -123,6 +128,9 @@ fn run_verb(cli: &Cli) -> Result<Outcome> {
         Verb::Restore(arguments) => restore::run(arguments, &cli.common),
         Verb::Ls(arguments) => ls::run(arguments, &cli.common),
         Verb::Find(arguments) => find::run(arguments, &cli.common),
+        Verb::Key(arguments) => key::run(arguments, &cli.common),
+        Verb::Forget(arguments) => forget::run(arguments, &cli.common),
+        Verb::Unforget(arguments) => forget::run_unforget(arguments, &cli.common),
         Verb::Completions(arguments) => {
             // Written to memory first: the generator gives up with a panic when its output goes away.
             let mut script = Vec::new();

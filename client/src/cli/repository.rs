@@ -1,6 +1,6 @@
 //! Options by which a repository is found and opened.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
@@ -89,19 +89,32 @@ impl PasswordOptions {
 
     /// A new password, asked for twice if it was not given.
     pub fn new_password(&self) -> Result<Vec<u8>> {
-        if let Some(password) = self.given()? {
-            return Ok(password);
-        }
-        let password = ask("new password: ")?;
-        if password.is_empty() {
-            let what = "an empty password protects nothing: give one, or --no-encryption";
-            return Err(Error::Usage(what.to_owned()));
-        }
-        if ask("the same again: ")? != password {
-            return Err(Error::Usage("the two passwords differ".to_owned()));
-        }
-        Ok(password)
+        self.given()?.map_or_else(ask_new, Ok)
     }
+}
+
+/// A new password from the first line of a file, or asked for twice.
+pub fn new_password(file: Option<&Path>) -> Result<Vec<u8>> {
+    file.map_or_else(ask_new, read_password)
+}
+
+fn ask_new() -> Result<Vec<u8>> {
+    let password = ask("new password: ")?;
+    if password.is_empty() {
+        let what = "an empty password protects nothing: give one, or --no-encryption";
+        return Err(Error::Usage(what.to_owned()));
+    }
+    if ask("the same again: ")? != password {
+        return Err(Error::Usage("the two passwords differ".to_owned()));
+    }
+    Ok(password)
+}
+
+fn read_password(file: &Path) -> Result<Vec<u8>> {
+    let place = file.display().to_string();
+    let bytes =
+        std::fs::read(file).map_err(|error| Error::io(&place, "the password cannot be read", error))?;
+    first_line(bytes, &place)
 }
 
 fn first_line(bytes: Vec<u8>, place: &str) -> Result<Vec<u8>> {

@@ -3,6 +3,7 @@
 use std::io::Write;
 
 use diptych_format::Digest;
+use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde_json::json;
 
@@ -85,9 +86,14 @@ pub(super) fn run(arguments: &Arguments, common: &Common) -> Result<Outcome> {
     Ok(Outcome::of_losses(terminal.losses()))
 }
 
+/// A time as this machine's clocks show it.
+pub fn show_time(time: Timestamp) -> String {
+    time.to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S").to_string()
+}
+
 fn text_line(listed: &Listed) -> String {
     let snapshot = &listed.snapshot;
-    let time = snapshot.time.to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S");
+    let time = show_time(snapshot.time);
     let paths: Vec<String> = snapshot
         .archives
         .iter()

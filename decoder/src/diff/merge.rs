@@ -67,6 +67,20 @@ impl<'m, 's> Merge<'m, 's> {
         if table_a.digest(0) != table_b.digest(0) {
             self.open([Some(a.root_top()?), Some(b.root_top()?)])?;
         }
+        self.go_on()
+    }
+
+    /// Compares what is below two directories with these top tables; `path` is how the first one is told.
+    pub(super) fn run_below(mut self, path: &[u8], [top_a, top_b]: [Piece; 2]) -> Result<()> {
+        if top_a.below.digest == top_b.below.digest {
+            return Ok(());
+        }
+        self.told.path = path.to_vec();
+        self.open([Some(top_a), Some(top_b)])?;
+        self.go_on()
+    }
+
+    fn go_on(mut self) -> Result<()> {
         while !self.frames.is_empty() {
             self.step()?;
         }

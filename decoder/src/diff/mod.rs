@@ -11,11 +11,14 @@ mod cursor;
 mod links;
 mod merge;
 
+use std::collections::BTreeSet;
+
 use diptych_format::Entry;
-use diptych_format::error::Result;
+use diptych_format::error::{Error, Result};
 
 use crate::archive::Archive;
 use crate::finder::Finder;
+use crate::pieces::Piece;
 
 /// An entry that differs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -80,6 +83,38 @@ pub type DifferenceSink<'s> = dyn FnMut(Difference) -> Result<()> + 's;
 pub fn diff(a: &Archive, b: &Archive, sink: &mut DifferenceSink<'_>) -> Result<()> {
     let mut relinked = links::changed(a, b)?;
     merge::Merge::new(a, b, &mut relinked, sink).run()?;
+    tell_of_links(a, b, relinked, sink)
+}
+
+/// The same of what is below two directories, which both archives have; they themselves are not compared. Paths are told
+/// from the root of `a`. Links are compared only where both have the same path, for they are told from the root.
+pub fn diff_below(
+    (a, path_a): (&Archive, &[u8]),
+    (b, path_b): (&Archive, &[u8]),
+    sink: &mut DifferenceSink<'_>,
+) -> Result<()> {
+    let mut relinked = if path_a == path_b { links::changed(a, b)? } else { BTreeSet::new() };
+    let is_below =
+        |path: &[u8]| path.strip_prefix(path_a).is_some_and(|rest| path_a.is_empty() || rest.starts_with(b"/"));
+    relinked.retain(|path| is_below(path));
+    let top = |archive: &Archive, path: &[u8]| {
+        let found = archive.lookup(path)?.and_then(|found| found.below);
+        found.map(|below| Piece::top(below, 0)).ok_or_else(|| {
+            Error::missing(format!("{} is no directory of the archive", String::from_utf8_lossy(path)))
+        })
+    };
+    let tops = [top(a, path_a)?, top(b, path_b)?];
+    merge::Merge::new(a, b, &mut relinked, sink).run_below(path_a, tops)?;
+    tell_of_links(a, b, relinked, sink)
+}
+
+/// Tells of paths that differ in nothing but their links.
+fn tell_of_links(
+    a: &Archive,
+    b: &Archive,
+    relinked: BTreeSet<Box<[u8]>>,
+    sink: &mut DifferenceSink<'_>,
+) -> Result<()> {
     let (mut finder_a, mut finder_b) = (Finder::new(a), Finder::new(b));
     for path in relinked {
         // A path that is in one archive alone was told of.

@@ -13,6 +13,7 @@ mod index_tables;
 mod keyed_cuts;
 mod link_pieces;
 mod lookup;
+mod repository_verbs;
 mod spec;
 mod stability;
 mod support;
