@@ -52,6 +52,15 @@ impl LinkIndex {
         }
     }
 
+    /// Calls `visit` with each path that is a name of an inode with others.
+    pub fn for_each(&self, visit: &mut dyn FnMut(&[u8], Group)) -> Result<()> {
+        let Some(links) = self.links.as_ref().filter(|_| !self.groups.is_empty()) else { return Ok(()) };
+        links.for_each(&mut |path, first, count| {
+            visit(path, Group { first: key_of(first), count });
+            Ok(())
+        })
+    }
+
     /// Number of paths that are names of an inode with others.
     pub fn len(&self) -> usize {
         self.groups.len()

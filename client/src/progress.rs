@@ -8,6 +8,37 @@ use diptych_format::{Kind, Monitor, Problem};
 pub trait Progress: Monitor {
     /// So many entries and bytes of contents are to come, all in all.
     fn expect(&self, _entries: u64, _bytes: u64) {}
+
+    /// This would be done to what is at a path, if it were not only asked for.
+    fn planned(&self, _act: Act, _path: &[u8], _is_directory: bool) {}
+
+    /// What was at a path was deleted.
+    fn deleted(&self, _path: &[u8], _is_directory: bool) {}
+
+    /// The entry at a path was restored, or left out, as it is in the snapshot, which does not have it whole.
+    fn incomplete(&self, _path: &[u8], _what: &str) {}
+}
+
+/// What may be done to a path of a target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Act {
+    /// Nothing is there, and something is made.
+    Create,
+    /// What is there is replaced, or changed.
+    Replace,
+    /// What is there is deleted.
+    Delete,
+}
+
+impl Act {
+    /// The word for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Create => "create",
+            Self::Replace => "replace",
+            Self::Delete => "delete",
+        }
+    }
 }
 
 impl Progress for diptych_format::monitor::Silent {}
@@ -60,5 +91,17 @@ impl Monitor for Losses<'_> {
 impl Progress for Losses<'_> {
     fn expect(&self, entries: u64, bytes: u64) {
         self.inner.expect(entries, bytes);
+    }
+
+    fn planned(&self, act: Act, path: &[u8], is_directory: bool) {
+        self.inner.planned(act, path, is_directory);
+    }
+
+    fn deleted(&self, path: &[u8], is_directory: bool) {
+        self.inner.deleted(path, is_directory);
+    }
+
+    fn incomplete(&self, path: &[u8], what: &str) {
+        self.inner.incomplete(path, what);
     }
 }

@@ -219,6 +219,20 @@ pub fn split(argument: &str) -> (&str, Option<&str>) {
     }
 }
 
+/// The archive of a snapshot that holds `path`, or all of them without a path.
+pub fn locate_all(repository: &Repository, listed: &Listed, path: Option<&Path>) -> Result<Vec<Located>> {
+    if path.is_some() || listed.snapshot.archives.len() == 1 {
+        return Ok(vec![locate(repository, listed, path)?]);
+    }
+    let caches = caches(repository);
+    let open = |record: &ArchiveRecord| {
+        let (archive, payload) = open_streams(repository, record, &caches)?;
+        let open = OpenArchive::of_streams(archive, payload);
+        Ok(Located { open, record: record.clone(), path: Vec::new() })
+    };
+    listed.snapshot.archives.iter().map(open).collect()
+}
+
 /// Opens the archive of a snapshot that holds `path`, which is told as it was on the source; without a path its only
 /// archive.
 pub fn locate(repository: &Repository, listed: &Listed, path: Option<&Path>) -> Result<Located> {

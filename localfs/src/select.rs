@@ -57,19 +57,37 @@ impl Selection {
 
     /// The patterns, ready to be matched with paths below the root; none if there are none.
     pub(crate) fn patterns(&self) -> Result<Option<Gitignore>> {
-        if self.exclude.is_empty() {
+        Ok(PatternList::new(&self.exclude)?.map(|list| list.0))
+    }
+}
+
+/// Patterns in the syntax of `.gitignore`, to be matched with paths below one root.
+#[derive(Debug)]
+pub struct PatternList(Gitignore);
+
+impl PatternList {
+    /// Reads patterns; none if there are none.
+    pub fn new(patterns: &[String]) -> Result<Option<Self>> {
+        if patterns.is_empty() {
             return Ok(None);
         }
         let mut builder = GitignoreBuilder::new(".");
-        for pattern in &self.exclude {
+        for pattern in patterns {
             builder.add_line(None, pattern).map_err(|error| bad_pattern(pattern, &error))?;
         }
-        builder.build().map(Some).map_err(|error| Error::corrupt(format!("the exclude patterns: {error}")))
+        let built = builder.build().map_err(|error| Error::corrupt(format!("the patterns: {error}")))?;
+        Ok(Some(Self(built)))
+    }
+
+    /// Whether the last pattern that matches takes it (true) or takes it back (false); nothing if none matches. What
+    /// stands above it is not looked at.
+    pub fn decide(&self, path: &[u8], is_directory: bool) -> Option<bool> {
+        decide(&self.0, path, is_directory)
     }
 }
 
 fn bad_pattern(pattern: &str, error: &ignore::Error) -> Error {
-    Error::corrupt(format!("the exclude pattern {pattern:?} is not valid: {error}"))
+    Error::corrupt(format!("the pattern {pattern:?} is not valid: {error}"))
 }
 
 /// The patterns that hold for a directory: its own ignore file's, then those of the directories above it.

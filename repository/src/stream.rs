@@ -109,6 +109,11 @@ impl StreamReader {
         })
     }
 
+    /// The id that a chunk of this stream would have if it had these bytes.
+    pub fn chunk_id(&self, bytes: &[u8]) -> Digest {
+        self.caches.keys.chunk_id(self.kind, bytes)
+    }
+
     /// A decompressor for this stream's chunks.
     pub fn decompressor(&self) -> Decompressor {
         Decompressor::new(self.caches.keys.clone())

@@ -3,6 +3,8 @@
 use diptych_format::{Kind, Problem};
 use serde_json::{Map, Value, json};
 
+use crate::progress::Act;
+
 use super::output;
 
 /// Where events go.
@@ -58,6 +60,35 @@ pub fn problem_event(problem: &Problem) -> Value {
     put_path(&mut event, &problem.path);
     event.insert("what".to_owned(), problem.what.as_str().into());
     event.insert("loss".to_owned(), problem.is_loss.into());
+    Value::Object(event)
+}
+
+/// Something would be done, if it were not only asked for.
+pub fn planned_event(act: Act, path: &[u8], is_directory: bool) -> Value {
+    let mut event = target_event("planned", path, is_directory);
+    event.insert("action".to_owned(), act.word().into());
+    Value::Object(event)
+}
+
+/// Something was deleted.
+pub fn deleted_event(path: &[u8], is_directory: bool) -> Value {
+    Value::Object(target_event("deleted", path, is_directory))
+}
+
+fn target_event(name: &str, path: &[u8], is_directory: bool) -> Map<String, Value> {
+    let mut event = Map::new();
+    event.insert("event".to_owned(), name.into());
+    put_path(&mut event, path);
+    event.insert("directory".to_owned(), is_directory.into());
+    event
+}
+
+/// A snapshot does not have an entry whole.
+pub fn incomplete_event(path: &[u8], what: &str) -> Value {
+    let mut event = Map::new();
+    event.insert("event".to_owned(), "incomplete".into());
+    put_path(&mut event, path);
+    event.insert("what".to_owned(), what.into());
     Value::Object(event)
 }
 

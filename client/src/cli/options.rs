@@ -47,7 +47,7 @@ pub struct Json {
 
 /// Says what is wrong with a pattern that could leave nothing out: a backup that holds what it should not is noticed
 /// late. The syntax itself is lenient, for the sake of ignore files.
-fn check_pattern(pattern: &str) -> Result<(), String> {
+pub(super) fn check_pattern(pattern: &str) -> Result<(), String> {
     if pattern.starts_with('#') {
         return Err("a line that begins with # is a comment; write \\# if a name begins so".to_owned());
     }

@@ -2,16 +2,18 @@
 
 use std::path::{Path, PathBuf};
 
+use clap::ValueEnum;
 use serde_json::json;
 
-use crate::error::Result;
-use crate::extract::{ExtractOptions, extract};
-use crate::select::PathSelection;
+use crate::error::{Error, Result};
+use crate::extract::Overwrite;
+use crate::patterns::Patterns;
+use crate::restore::{RestoreOptions, RestoreReport, restore};
 use crate::size::show_size;
-use crate::snapshots::{find, list, locate, split};
+use crate::snapshots::{Listed, find, list, locate_all, short, split};
 
 use super::json::{JsonTo, summary_event};
-use super::options::{Common, Json, Threads};
+use super::options::{Common, Json, Threads, check_pattern};
 use super::outcome::Outcome;
 use super::output;
 use super::repository::RepositoryOptions;
@@ -21,12 +23,20 @@ use super::terminal::Terminal;
 
 /// Write the tree of a snapshot into a directory.
 ///
+/// Without PATH, the archive's root becomes DIR; of several archives, each goes below DIR at its own path. With PATH,
+/// what is in that directory goes into DIR; anything else becomes DIR/NAME.
+///
 /// A content counts as restored only when it was found right; a damaged one is named and left out, the rest is restored,
-/// and the exit code is 3. Nothing is ever written outside DIR, and no link is followed.
+/// and the exit code is 3. So it is if the snapshot itself does not have something whole, which -v names. Nothing is ever
+/// written or deleted outside DIR, and no link is followed.
+///
+/// A restore that was interrupted goes on with --overwrite if-changed: what is there and right is not written again.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Example:
-  diptych restore -r /backup/repo latest --target /restored")]
+  diptych restore -r /backup/repo latest --target /restored
+  diptych restore -r /backup/repo latest:/home/ann/notes -t notes --include '*.md'
+  diptych restore -r /backup/repo 3f2a -t /home --overwrite if-changed --delete --dry-run")]
 pub struct Arguments {
     #[command(flatten)]
     repository: RepositoryOptions,
@@ -36,9 +46,26 @@ pub struct Arguments {
     /// The directory to write into; it is made if it is not there.
     #[arg(short, long, value_name = "DIR")]
     target: PathBuf,
-    /// Write into a directory that is not empty, and replace what has the same name there.
-    #[arg(long)]
-    overwrite: bool,
+    /// Restore only what matches PATTERN, written as in .gitignore and told from DIR, with all below it. May be repeated.
+    #[arg(short, long, value_name = "PATTERN", help_heading = "Selection")]
+    include: Vec<String>,
+    /// Leave out what matches PATTERN, written as in .gitignore and told from DIR. May be repeated.
+    #[arg(short, long, value_name = "PATTERN", help_heading = "Selection")]
+    exclude: Vec<String>,
+    /// Write into a directory that is not empty, and replace there what has the same name.
+    #[arg(long, value_name = "WHICH", value_enum, help_heading = "What is there already")]
+    overwrite: Option<Which>,
+    /// Change files where they lie, writing only what differs. Where the file system can clone files, a clone is changed
+    /// and takes the file's place; elsewhere an interruption leaves a file that is part old and part new. A file with
+    /// names outside of what is restored is refused.
+    #[arg(long, requires = "overwrite", help_heading = "What is there already")]
+    in_place: bool,
+    /// Delete from DIR what the snapshot does not have, where patterns take it; not on file systems mounted below.
+    #[arg(long, requires = "overwrite", help_heading = "What is there already")]
+    delete: bool,
+    /// Change nothing: name what would be created, replaced and deleted.
+    #[arg(short = 'n', long)]
+    dry_run: bool,
     #[command(flatten)]
     filter: FilterOptions,
     #[command(flatten)]
@@ -47,43 +74,120 @@ pub struct Arguments {
     json: Json,
 }
 
+/// What is replaced.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Which {
+    /// Everything.
+    Always,
+    /// Files with other contents; the others get their attributes.
+    IfChanged,
+    /// Nothing: what is missing is restored, and what is there stays as it is.
+    Never,
+}
+
+impl Arguments {
+    fn options(&self) -> Result<RestoreOptions> {
+        for (option, patterns) in [("--include", &self.include), ("--exclude", &self.exclude)] {
+            for pattern in patterns {
+                check_pattern(pattern)
+                    .map_err(|why| Error::Usage(format!("{option} {pattern:?} is no pattern: {why}")))?;
+            }
+        }
+        let overwrite = match self.overwrite {
+            None => Overwrite::Refuse,
+            Some(Which::Never) if self.in_place => {
+                let what =
+                    "--in-place changes files, and with --overwrite never none is changed: give another one";
+                return Err(Error::Usage(what.to_owned()));
+            }
+            Some(Which::Never) => Overwrite::Never,
+            Some(Which::IfChanged) => Overwrite::IfChanged,
+            Some(Which::Always) => Overwrite::Always,
+        };
+        Ok(RestoreOptions {
+            target: self.target.clone(),
+            patterns: Patterns::new(&self.include, &self.exclude)?,
+            overwrite,
+            is_in_place: self.in_place,
+            is_deleting: self.delete,
+            is_dry_run: self.dry_run,
+            threads: self.threads.count(),
+            interrupt: signals::watch(),
+        })
+    }
+}
+
 pub(super) fn run(arguments: &Arguments, common: &Common) -> Result<Outcome> {
+    let options = arguments.options()?;
     let terminal = Terminal::new(common, arguments.json.json.then_some(JsonTo::Output));
     let repository = arguments.repository.open(&*terminal)?;
     let (text, path) = split(&arguments.snapshot);
     let listed = list(&repository, &*terminal)?;
     let snapshot = find(&listed, text, &arguments.filter.filter())?;
-    let located = locate(&repository, &snapshot, path.map(Path::new))?;
-    let paths: &[&[u8]] = if located.path.is_empty() { &[] } else { &[&located.path] };
-    let options = ExtractOptions {
-        target: arguments.target.clone(),
-        selection: PathSelection::new(paths)?,
-        is_overwriting: arguments.overwrite,
-        threads: arguments.threads.count(),
-        interrupt: signals::watch(),
-    };
-    let report = extract(&located.open, options, &*terminal);
+    if arguments.delete && snapshot.is_partial {
+        let what = format!(
+            "snapshot {} is what an interrupted run had so far: --delete would delete what it had not reached",
+            snapshot.short_id()
+        );
+        return Err(Error::Usage(what));
+    }
+    let located = locate_all(&repository, &snapshot, path.map(Path::new))?;
+    let report = restore(&located, &options, &*terminal);
     terminal.finish();
     let report = report?;
     match terminal.json() {
-        Some(json) => json.send(&summary_event(
-            "restore",
-            json!({
-                "snapshot": snapshot.id.to_string(),
-                "entries": report.entries,
-                "content_bytes": report.content_bytes,
-                "problems": report.losses,
-                "seconds": terminal.elapsed().as_secs_f64(),
-            }),
-        )),
+        Some(json) => json.send(&summary_event("restore", summary(&snapshot, &options, &report, &terminal))),
         None if common.quiet => {}
-        None => output::say(&format!(
-            "{} entries, {} in contents, each compared with its digest, in {:.1} s{}",
-            report.entries,
-            show_size(report.content_bytes),
-            terminal.elapsed().as_secs_f64(),
-            terminal.problem_count(),
-        )),
+        None => say(&snapshot, &options, &report, &terminal),
     }
-    Ok(Outcome::of_losses(report.losses))
+    Ok(Outcome::of_losses(report.losses + report.counts.incomplete))
+}
+
+fn summary(
+    snapshot: &Listed,
+    options: &RestoreOptions,
+    report: &RestoreReport,
+    terminal: &Terminal,
+) -> serde_json::Value {
+    let counts = &report.counts;
+    json!({
+        "snapshot": snapshot.id.to_string(),
+        "dry_run": options.is_dry_run,
+        "entries": counts.entries,
+        "content_bytes": counts.content_bytes,
+        "kept": counts.kept,
+        "skipped": counts.skipped,
+        "deleted": counts.deleted,
+        "incomplete": counts.incomplete,
+        "problems": report.losses,
+        "seconds": terminal.elapsed().as_secs_f64(),
+    })
+}
+
+fn say(snapshot: &Listed, options: &RestoreOptions, report: &RestoreReport, terminal: &Terminal) {
+    let counts = &report.counts;
+    let more = [
+        (counts.kept, "had the right content already"),
+        (counts.skipped, "stay as they are"),
+        (counts.deleted, if options.is_dry_run { "would be deleted" } else { "deleted" }),
+    ];
+    let more: String = more
+        .into_iter()
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, what)| format!("; {count} {what}"))
+        .collect();
+    let begin = if options.is_dry_run { "dry run of snapshot" } else { "snapshot" };
+    let proved = if options.is_dry_run { "" } else { ", each compared with its digest" };
+    output::say(&format!(
+        "{begin} {}: {} entries, {} in contents{proved}, in {:.1} s{more}{}",
+        short(&snapshot.id),
+        counts.entries,
+        show_size(counts.content_bytes),
+        terminal.elapsed().as_secs_f64(),
+        terminal.problem_count(),
+    ));
+    if counts.incomplete > 0 {
+        let names = if terminal.is_verbose() { "named above" } else { "-v names them" };
+        output::say(&format!("{} entries are not whole in the snapshot itself; {names}", counts.incomplete));
+    }
 }

@@ -9,7 +9,7 @@ use diptych_format::{Kind, Monitor, Problem};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::names;
-use crate::progress::Progress;
+use crate::progress::{Act, Progress};
 use crate::size::show_size;
 
 use super::json::{self, JsonTo};
@@ -27,6 +27,7 @@ pub struct Terminal {
     drawer: Mutex<Option<std::thread::JoinHandle<()>>>,
     json: Option<JsonTo>,
     is_verbose: bool,
+    is_quiet: bool,
     /// Whether it is told why entries are read.
     tells_why: AtomicBool,
 }
@@ -72,6 +73,7 @@ impl Terminal {
             drawer: Mutex::new(drawer),
             json,
             is_verbose: common.verbose,
+            is_quiet: common.quiet,
             tells_why: AtomicBool::new(false),
         })
     }
@@ -108,6 +110,11 @@ impl Terminal {
     /// Time since the start.
     pub fn elapsed(&self) -> Duration {
         self.shared.started.elapsed()
+    }
+
+    /// Whether each entry is named.
+    pub fn is_verbose(&self) -> bool {
+        self.is_verbose
     }
 
     /// Where events go, if they do.
@@ -199,6 +206,45 @@ impl Progress for Terminal {
             bar.set_style(style("{elapsed} {bar:20} {percent:>3}%  {prefix}, {eta} left  {wide_msg}"));
         }
     }
+
+    fn planned(&self, act: Act, path: &[u8], is_directory: bool) {
+        match &self.json {
+            Some(json) => json.send(&json::planned_event(act, path, is_directory)),
+            None if self.is_quiet => {}
+            None => {
+                let print = || output::print_event(&act_line(act, path, is_directory));
+                match &self.shared.bar {
+                    Some(bar) => bar.suspend(print),
+                    None => print(),
+                }
+            }
+        }
+    }
+
+    fn deleted(&self, path: &[u8], is_directory: bool) {
+        match &self.json {
+            Some(json) if self.is_verbose => json.send(&json::deleted_event(path, is_directory)),
+            None if self.is_verbose => self.print(&act_line(Act::Delete, path, is_directory)),
+            _ => {}
+        }
+    }
+
+    fn incomplete(&self, path: &[u8], what: &str) {
+        match &self.json {
+            Some(json) => json.send(&json::incomplete_event(path, what)),
+            None if self.is_verbose => {
+                self.print(format!("diptych: {}: {what}\n", names::show(path)).as_bytes());
+            }
+            None => {}
+        }
+    }
+}
+
+/// `create  a/b`, and a slash behind a directory.
+fn act_line(act: Act, path: &[u8], is_directory: bool) -> Vec<u8> {
+    let shown = if path.is_empty() { b"." } else { path };
+    let end = if is_directory { "/\n" } else { "\n" };
+    [format!("{:<7} ", act.word()).as_bytes(), &names::escape(shown), end.as_bytes()].concat()
 }
 
 fn new_bar() -> ProgressBar {

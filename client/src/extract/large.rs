@@ -11,21 +11,26 @@ use crate::content::ContentReader;
 use crate::error::Result;
 
 use super::Item;
-use super::work::{Extractor, ToFile, other_digest};
+use super::rules::Fate;
+use super::work::{Done, Extractor, ToFile, mixed, other_digest};
 
 /// A long content that several threads write.
 pub struct Large {
     item: Item,
     content: ContentMap,
     file: OutFile,
+    /// Whether the file held something before.
+    is_change: bool,
     leaves: Mutex<Vec<Digest>>,
     error: Mutex<Option<FormatError>>,
 }
 
 impl Extractor<'_> {
     /// Makes the file of a long content; nothing if it could not be made, which is told.
-    pub fn begin_large(&self, mut item: Item, leaves: u64) -> Result<Option<Large>> {
-        let begun = self.create_file(&item).and_then(|file| {
+    pub fn begin_large(&self, item: Item, leaves: u64) -> Result<Option<Large>> {
+        let Some((mut item, fate)) = self.sift(item, None)? else { return Ok(None) };
+        let is_change = matches!(fate, Fate::Change);
+        let begun = self.create_file(&item, &fate).and_then(|file| {
             let content = item.content.take().ok_or_else(|| FormatError::missing("no content"))?;
             file.set_length(content.size)?;
             Ok((file, content))
@@ -34,7 +39,7 @@ impl Extractor<'_> {
             Ok((file, content)) => {
                 let leaves = vec![Digest::NONE; usize::try_from(leaves).unwrap_or(0)];
                 let (leaves, error) = (Mutex::new(leaves), Mutex::default());
-                Ok(Some(Large { item, content: *content, file, leaves, error }))
+                Ok(Some(Large { item, content: *content, file, is_change, leaves, error }))
             }
             Err(error) => self.settle(item, Err(error), None).map(|()| None),
         }
@@ -47,7 +52,7 @@ impl Extractor<'_> {
         }
         let start = leaf * LEAF_LENGTH;
         let range = start..start.saturating_add(LEAF_LENGTH).min(large.content.size);
-        let mut sink = ToFile { file: &large.file, losses: Some(self.losses) };
+        let mut sink = ToFile::new(&large.file, large.is_change, Some(self.losses));
         match reader.read_range(&large.content, range, &mut sink) {
             Ok(digest) => {
                 let place = usize::try_from(leaf).unwrap_or(usize::MAX);
@@ -64,7 +69,7 @@ impl Extractor<'_> {
     /// Lets go of a long content; the last to do so compares its digest.
     pub fn let_go_of(&self, large: Arc<Large>) -> Result<()> {
         let Some(large) = Arc::into_inner(large) else { return Ok(()) };
-        let Large { item, content, file, leaves, error } = large;
+        let Large { item, content, file, leaves, error, .. } = large;
         let error = error.into_inner().unwrap_or_else(PoisonError::into_inner);
         let leaves = leaves.into_inner().unwrap_or_else(PoisonError::into_inner);
         if error.is_none() && leaves.contains(&Digest::NONE) {
@@ -72,11 +77,11 @@ impl Extractor<'_> {
             return Ok(());
         }
         let written = match error {
-            Some(error) => Err(error),
-            None if join_leaves(&leaves, content.size) != content.digest => Err(other_digest()),
+            Some(error) => Err(mixed(&file, error)),
+            None if join_leaves(&leaves, content.size) != content.digest => Err(mixed(&file, other_digest())),
             None => file.finish(&item.entry),
         };
-        self.settle_bytes(item, written, None, false)
+        self.settle_bytes(item, written.map(Done::Restored), None, false)
     }
 }
 

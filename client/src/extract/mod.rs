@@ -5,13 +5,18 @@
 //! a leaf of its digest is written by several threads at once. A directory gets its attributes when the last entry below
 //! it is there: whoever is done with that entry sees to it. Memory is bounded by the queue and by the open path.
 
+pub(crate) mod choice;
 mod groups;
 mod large;
 mod owners;
+pub(crate) mod part;
 mod plan;
-mod space;
+pub(crate) mod rules;
+pub(crate) mod space;
 mod tree;
 mod work;
+
+pub use rules::Overwrite;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -20,17 +25,20 @@ use std::sync::atomic::AtomicBool;
 use diptych_decoder::ContentMap;
 use diptych_format::Entry;
 use diptych_localfs::extract::Target;
-use diptych_repository::StreamReader;
 
 use crate::content::{ContentReader, Readers};
 use crate::error::Result;
-use crate::links::{Group, LinkIndex};
+use crate::links::Group;
 use crate::open::OpenArchive;
+use crate::patterns::Patterns;
 use crate::pool::{self, Queue};
 use crate::progress::{Losses, Progress};
 use crate::select::PathSelection;
 
+use choice::Choice;
+use part::Part;
 use plan::Planner;
+use rules::Rules;
 use tree::Directory;
 use work::{Extractor, Task};
 
@@ -59,6 +67,32 @@ pub struct ExtractReport {
     pub losses: u64,
 }
 
+/// What was done to a target.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Counts {
+    /// Entries that are as they should be.
+    pub entries: u64,
+    /// Bytes of their contents, holes counted.
+    pub content_bytes: u64,
+    /// Entries of them that were there, and got attributes alone.
+    pub kept: u64,
+    /// Entries that were there and stay as they are.
+    pub skipped: u64,
+    /// Things that were deleted.
+    pub deleted: u64,
+    /// Entries that the archive does not have whole, where that is counted and no loss.
+    pub incomplete: u64,
+}
+
+/// What it is if the archive does not have an entry whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Incomplete {
+    /// A loss like any other.
+    IsLoss,
+    /// It is counted apart: the snapshot's report has it.
+    IsCounted,
+}
+
 /// An entry to restore, and the directory that it goes into.
 struct Item {
     path: Vec<u8>,
@@ -77,44 +111,63 @@ pub fn extract(
     progress: &dyn Progress,
 ) -> Result<ExtractReport> {
     let losses = Losses::new(progress);
+    let patterns = Patterns::default();
     options.selection.check(&open.archive)?;
-    let payload = open.payload()?;
-    let links = LinkIndex::load(&open.archive)?;
-    let totals = space::totals(&open.archive, &links, &mut options.selection)?;
+    let Some(part) = Part::open(open, b"")? else { return Ok(ExtractReport::default()) };
+    let totals = space::totals(&part, Choice::new(&mut options.selection, &patterns, b""))?;
     progress.expect(totals.entries, totals.content_bytes);
     let place = options.target.display().to_string();
     let target = Target::open(&options.target, options.is_overwriting)?;
-    let report = space::check(&target, &totals, &place)
-        .and_then(|()| fill(&target, open, &payload, &links, &mut options, &losses));
-    if report.is_err() {
+    let counts = space::check(&target, &totals, &place).and_then(|()| {
+        let overwrite = if options.is_overwriting { Overwrite::Always } else { Overwrite::Refuse };
+        let rules = Rules::new(overwrite, false, None, Some(&target), &part)?;
+        let job = Job {
+            target: &target,
+            part: &part,
+            rules: &rules,
+            incomplete: Incomplete::IsLoss,
+            threads: options.threads,
+            interrupt: &options.interrupt,
+        };
+        let counts = job.run(Choice::new(&mut options.selection, &patterns, b""), &losses)?;
+        options.selection.finish()?;
+        Ok(counts)
+    });
+    if counts.is_err() {
         target.give_up();
     }
-    report
+    let Counts { entries, content_bytes, .. } = counts?;
+    Ok(ExtractReport { entries, content_bytes, losses: losses.count() })
 }
 
-/// Writes what is selected.
-fn fill(
-    target: &Target,
-    open: &OpenArchive,
-    payload: &Arc<StreamReader>,
-    links: &LinkIndex,
-    options: &mut ExtractOptions,
-    losses: &Losses<'_>,
-) -> Result<ExtractReport> {
-    let readers = {
-        let payload = Arc::clone(payload);
-        Readers::new(move || ContentReader::digests_compared(payload.clone()))
-    };
-    let extractor = Extractor::new(target, losses, readers);
-    let threads = options.threads.max(1);
-    let selection = &mut options.selection;
-    let produce = |queue: &Queue<'_, Task>| {
-        let mut planner = Planner::new(&extractor, queue, Arc::clone(payload), links, selection);
-        planner.run(&open.archive)
-    };
-    pool::run(threads, threads * 4, &options.interrupt, produce, |task| extractor.work(task))?;
-    extractor.finish();
-    let (entries, content_bytes) = extractor.counts();
-    options.selection.finish()?;
-    Ok(ExtractReport { entries, content_bytes, losses: losses.count() })
+/// What writes one part of an archive into one target.
+pub(crate) struct Job<'j> {
+    /// Where to.
+    pub target: &'j Target,
+    /// What.
+    pub part: &'j Part<'j>,
+    /// How what is there is dealt with.
+    pub rules: &'j Rules<'j>,
+    /// What it is if the archive does not have an entry whole.
+    pub incomplete: Incomplete,
+    /// Threads that restore contents.
+    pub threads: usize,
+    /// Set from outside to end the job.
+    pub interrupt: &'j AtomicBool,
+}
+
+impl Job<'_> {
+    /// Writes what is chosen.
+    pub fn run(&self, choice: Choice<'_>, losses: &Losses<'_>) -> Result<Counts> {
+        let readers = {
+            let payload = Arc::clone(&self.part.payload);
+            Readers::new(move || ContentReader::digests_compared(payload.clone()))
+        };
+        let extractor = Extractor::new(self.target, self.rules, losses, self.incomplete, readers);
+        let threads = self.threads.max(1);
+        let produce = |queue: &Queue<'_, Task>| Planner::new(&extractor, queue, self.part, choice).run();
+        pool::run(threads, threads * 4, self.interrupt, produce, |task| extractor.work(task))?;
+        extractor.finish();
+        Ok(extractor.counts())
+    }
 }

@@ -1,20 +1,22 @@
 //! The walk: directories are made as they come, everything else becomes tasks.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
-use diptych_decoder::{Archive, Descend, Row, Visitor};
+use diptych_decoder::{Descend, Row, Visitor};
 use diptych_format::digest::LEAF_LENGTH;
 use diptych_format::{Entry, Error as FormatError, Kind, Result as FormatResult, Status};
-use diptych_repository::StreamReader;
 
 use crate::batch::{Batcher, Lies};
 use crate::error::{Error, Result};
-use crate::links::LinkIndex;
+use crate::links::{PathKey, key_of};
 use crate::pool::Queue;
-use crate::select::{PathSelection, Verdict};
+use crate::select::Verdict;
 
 use super::Item;
+use super::choice::Choice;
 use super::groups::Admitted;
+use super::part::Part;
 use super::tree::Directory;
 use super::work::{Extractor, Task};
 
@@ -26,10 +28,8 @@ pub struct Planner<'p> {
     extractor: &'p Extractor<'p>,
     queue: &'p Queue<'p, Task>,
     batcher: Batcher<Item>,
-    links: &'p LinkIndex,
-    selection: &'p mut PathSelection,
-    /// Length of the path of the selected directory that the walk is in.
-    selected_at: Option<usize>,
+    part: &'p Part<'p>,
+    choice: Choice<'p>,
     /// The open path. Directories on the way to what is selected are made when something is.
     open: Vec<Open>,
     /// Why the job ends, if it is not the archive's fault.
@@ -39,6 +39,9 @@ pub struct Planner<'p> {
 struct Open {
     path: Vec<u8>,
     state: State,
+    /// Keys of the names that were seen in it, where those that the archive does not have are deleted; none if it is not
+    /// known which those are.
+    names: Option<HashSet<PathKey>>,
 }
 
 enum State {
@@ -52,25 +55,25 @@ impl<'p> Planner<'p> {
     pub fn new(
         extractor: &'p Extractor<'p>,
         queue: &'p Queue<'p, Task>,
-        payload: Arc<StreamReader>,
-        links: &'p LinkIndex,
-        selection: &'p mut PathSelection,
+        part: &'p Part<'p>,
+        choice: Choice<'p>,
     ) -> Self {
-        Self {
-            extractor,
-            queue,
-            batcher: Batcher::new(payload),
-            links,
-            selection,
-            selected_at: None,
-            open: Vec::new(),
-            stopped: None,
-        }
+        let batcher = Batcher::new(Arc::clone(&part.payload));
+        Self { extractor, queue, batcher, part, choice, open: Vec::new(), stopped: None }
     }
 
-    /// Walks the archive.
-    pub fn run(&mut self, archive: &Archive) -> Result<()> {
-        let walked = archive.root().and_then(|root| archive.walk(&root, b"", self));
+    /// Walks what is extracted.
+    pub fn run(&mut self) -> Result<()> {
+        if !self.part.found.is_directory() {
+            // An entry by itself goes into the target, which is nobody's and keeps its attributes.
+            let root = Directory::new(b"", None, self.extractor.root()?, None);
+            self.open.push(Open { path: Vec::new(), state: State::Made(root), names: None });
+        }
+        let part = self.part;
+        let walked = part.walk(self);
+        if self.stopped.is_none() && !part.found.is_directory() {
+            self.close(b"");
+        }
         // What is still open after an error must not be finished as if it were whole.
         if let Some(stopped) = self.stopped.take() {
             return Err(stopped);
@@ -123,6 +126,7 @@ impl<'p> Planner<'p> {
         if row.kind() != Kind::File {
             return self.batch(item, None);
         }
+        let is_large = row.payload_length() > LEAF_LENGTH && row.size().div_ceil(LEAF_LENGTH) <= LEAVES_MAX;
         let range = row.payload_start()..row.payload_start().saturating_add(row.payload_length());
         match self.batcher.locate(range) {
             Ok(Lies::Nowhere) if row.size() == 0 => self.batch(item, None),
@@ -132,9 +136,8 @@ impl<'p> Planner<'p> {
                 if item.content.is_none() {
                     item.content = Some(Box::new(row.content()?));
                 }
-                let leaves = row.size().div_ceil(LEAF_LENGTH);
-                if row.payload_length() > LEAF_LENGTH && leaves <= LEAVES_MAX {
-                    self.plan_large(item, leaves)
+                if is_large && self.extractor.rules.is_quick(&item.directory.out, &item.entry) {
+                    self.plan_large(item, row.size().div_ceil(LEAF_LENGTH))
                 } else {
                     let pushed = self.queue.push(Task::Whole(item));
                     self.stop_with(pushed)
@@ -161,6 +164,25 @@ impl<'p> Planner<'p> {
         self.stop_with(let_go)
     }
 
+    /// Notes a name of the directory that the walk is in.
+    fn note_name(&mut self, path: &[u8]) {
+        if let Some(names) = self.open.last_mut().and_then(|open| open.names.as_mut()) {
+            names.insert(key_of(last_name(path)));
+        }
+    }
+
+    /// Leaves the directory at `path`, below the target.
+    fn close(&mut self, path: &[u8]) {
+        self.choice.leave(path);
+        if let Some(Open { state: State::Made(directory), names, .. }) = self.open.pop() {
+            if let Some(names) = names {
+                // It was empty until now: nobody else sets it.
+                let _ = directory.names.set(names);
+            }
+            self.extractor.release(directory);
+        }
+    }
+
     fn batch(&mut self, item: Item, slice: Option<diptych_format::map::Slice>) -> FormatResult<()> {
         let result = match self.batcher.push(item, slice) {
             Some(batch) => self.queue.push(Task::Batch(batch)),
@@ -170,12 +192,9 @@ impl<'p> Planner<'p> {
     }
 }
 
-/// The root has no name, and its length is that of no other path.
-fn verdict(planner: &mut Planner<'_>, path: &[u8], is_directory: bool) -> Verdict {
-    match planner.selected_at {
-        Some(_) => Verdict::Selected,
-        None => planner.selection.verdict(path, is_directory),
-    }
+/// The last name of a path.
+fn last_name(path: &[u8]) -> &[u8] {
+    path.rsplit(|byte| *byte == b'/').next().unwrap_or_default()
 }
 
 /// Why a name is no link, though the link table says so.
@@ -183,8 +202,12 @@ const OTHER_THAN_FIRST: &str =
     "the archive calls it another name of a file that holds something else: it is restored by itself";
 
 impl Visitor for Planner<'_> {
-    fn enter(&mut self, path: &[u8], row: &Row<'_>) -> FormatResult<Descend> {
-        let verdict = verdict(self, path, true);
+    fn enter(&mut self, whole_path: &[u8], row: &Row<'_>) -> FormatResult<Descend> {
+        let path = self.part.inside(whole_path);
+        if !path.is_empty() {
+            self.note_name(path);
+        }
+        let verdict = self.choice.enter(path);
         if verdict == Verdict::Passed {
             return Ok(Descend::Skip);
         }
@@ -192,30 +215,35 @@ impl Visitor for Planner<'_> {
             Ok(entry) => entry,
             Err(error) => {
                 self.extractor.lose_directory(path, &error);
+                self.choice.leave(path);
                 return Ok(Descend::Skip);
             }
         };
         let is_on_the_way = verdict == Verdict::OnTheWay;
-        self.open.push(Open { path: path.to_vec(), state: State::Wanted(Box::new(entry), is_on_the_way) });
+        // Of a directory that was not listed to its end it is not known what else was in it.
+        let is_listed = self.extractor.rules.deletion.is_some() && !row.status().has(Status::NOT_READ);
+        let names = is_listed.then(HashSet::new);
+        let state = State::Wanted(Box::new(entry), is_on_the_way);
+        self.open.push(Open { path: path.to_vec(), state, names });
         if verdict == Verdict::Selected && self.here()?.is_none() {
             self.open.pop();
+            self.choice.leave(path);
             return Ok(Descend::Skip);
         }
-        if verdict == Verdict::Selected {
-            self.selected_at.get_or_insert(path.len());
-            if !row.status().is_complete() {
-                self.extractor.note_status(path, row.status());
-            }
+        if verdict == Verdict::Selected && !row.status().is_complete() {
+            self.extractor.note_status(path, row.status());
         }
         Ok(Descend::Enter)
     }
 
-    fn entry(&mut self, path: &[u8], row: &Row<'_>) -> FormatResult<()> {
-        if verdict(self, path, false) != Verdict::Selected {
+    fn entry(&mut self, whole_path: &[u8], row: &Row<'_>) -> FormatResult<()> {
+        let path = self.part.inside(whole_path);
+        self.note_name(path);
+        if !self.choice.entry(path) {
             return Ok(());
         }
         if row.status().has(Status::NOT_READ) {
-            self.extractor.lose(path, "its content was not read when the archive was made");
+            self.extractor.lose_unread(path);
             return Ok(());
         }
         let entry = match row.to_entry() {
@@ -233,7 +261,7 @@ impl Visitor for Planner<'_> {
             self.extractor.lose(path, "its directory could not be made");
             return Ok(());
         };
-        let group = self.links.group_of(path);
+        let group = self.part.links.group_of(whole_path);
         let content = match group {
             Some(_) if row.kind() == Kind::File => Some(Box::new(row.content()?)),
             _ => None,
@@ -256,16 +284,15 @@ impl Visitor for Planner<'_> {
     }
 
     fn leave(&mut self, path: &[u8], _: &Row<'_>) -> FormatResult<()> {
-        if self.selected_at == Some(path.len()) {
-            self.selected_at = None;
-        }
-        if let Some(Open { state: State::Made(directory), .. }) = self.open.pop() {
-            self.extractor.release(directory);
-        }
+        self.close(self.part.inside(path));
         Ok(())
     }
 
     fn damaged(&mut self, path: &[u8], error: FormatError) -> FormatResult<()> {
+        let path = self.part.inside(path);
+        for open in self.open.iter_mut().filter(|open| open.path == path) {
+            open.names = None;
+        }
         self.extractor.lose(path, &format!("part of what is in it cannot be restored: {error}"));
         Ok(())
     }

@@ -1,13 +1,15 @@
 //! What an extraction will write, and whether there is room for it.
 
-use diptych_decoder::{Archive, Descend, Row, Visitor};
+use diptych_decoder::{Descend, Row, Visitor};
 use diptych_format::{Error as FormatError, Result as FormatResult};
 use diptych_localfs::extract::Target;
 
 use crate::error::{Error, Result};
-use crate::links::LinkIndex;
-use crate::select::{PathSelection, Verdict};
+use crate::select::Verdict;
 use crate::size::show_size;
+
+use super::choice::Choice;
+use super::part::Part;
 
 /// What is selected, in numbers.
 #[derive(Clone, Copy, Debug, Default)]
@@ -21,23 +23,18 @@ pub struct Totals {
 }
 
 /// Counts what is selected: the trailer knows it of the whole archive, tables are read for parts.
-pub fn totals(archive: &Archive, links: &LinkIndex, selection: &mut PathSelection) -> Result<Totals> {
-    let trailer = archive.trailer();
-    if selection.is_everything() && links.len() == 0 {
+pub fn totals(part: &Part<'_>, choice: Choice<'_>) -> Result<Totals> {
+    let trailer = part.archive.trailer();
+    if part.is_whole() && choice.is_everything() && part.links.len() == 0 {
         return Ok(Totals {
             entries: trailer.entries,
             content_bytes: trailer.payload_length,
             bytes_on_disk: trailer.payload_length,
         });
     }
-    let mut counter = Counter {
-        selection,
-        links,
-        seen: std::collections::HashSet::new(),
-        totals: Totals::default(),
-        selected_at: None,
-    };
-    archive.walk(&archive.root()?, b"", &mut counter)?;
+    let seen = std::collections::HashSet::new();
+    let mut counter = Counter { choice, part, seen, totals: Totals::default() };
+    part.walk(&mut counter)?;
     Ok(counter.totals)
 }
 
@@ -58,35 +55,31 @@ pub fn check(target: &Target, totals: &Totals, place: &str) -> Result<()> {
 }
 
 struct Counter<'s> {
-    selection: &'s mut PathSelection,
-    links: &'s LinkIndex,
+    choice: Choice<'s>,
+    part: &'s Part<'s>,
     /// Groups of which a name was counted.
     seen: std::collections::HashSet<crate::links::PathKey>,
     totals: Totals,
-    selected_at: Option<usize>,
 }
 
 impl Visitor for Counter<'_> {
     fn enter(&mut self, path: &[u8], _: &Row<'_>) -> FormatResult<Descend> {
-        if self.selected_at.is_none() {
-            match self.selection.verdict(path, true) {
-                Verdict::Passed => return Ok(Descend::Skip),
-                Verdict::OnTheWay => return Ok(Descend::Enter),
-                Verdict::Selected => self.selected_at = Some(path.len()),
-            }
+        match self.choice.enter(self.part.inside(path)) {
+            Verdict::Passed => return Ok(Descend::Skip),
+            Verdict::OnTheWay => {}
+            Verdict::Selected => self.totals.entries += 1,
         }
-        self.totals.entries += 1;
         Ok(Descend::Enter)
     }
 
     fn entry(&mut self, path: &[u8], row: &Row<'_>) -> FormatResult<()> {
-        if self.selected_at.is_none() && self.selection.verdict(path, false) != Verdict::Selected {
+        if !self.choice.entry(self.part.inside(path)) {
             return Ok(());
         }
         let bytes = row.payload_length();
         self.totals.entries += 1;
         self.totals.content_bytes = self.totals.content_bytes.saturating_add(bytes);
-        let is_counted = self.links.group_of(path).is_some_and(|group| !self.seen.insert(group.first));
+        let is_counted = self.part.links.group_of(path).is_some_and(|group| !self.seen.insert(group.first));
         if !is_counted {
             self.totals.bytes_on_disk = self.totals.bytes_on_disk.saturating_add(bytes);
         }
@@ -94,9 +87,7 @@ impl Visitor for Counter<'_> {
     }
 
     fn leave(&mut self, path: &[u8], _: &Row<'_>) -> FormatResult<()> {
-        if self.selected_at == Some(path.len()) {
-            self.selected_at = None;
-        }
+        self.choice.leave(self.part.inside(path));
         Ok(())
     }
 

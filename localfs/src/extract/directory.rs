@@ -24,10 +24,10 @@ const PERMISSIONS: u32 = 0o777;
 
 /// A directory that is being written.
 pub struct OutDirectory {
-    shared: Arc<Shared>,
-    place: Arc<Place>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) place: Arc<Place>,
     /// What is handed down to what is made in it.
-    inherited: dress::Inherited,
+    pub(super) inherited: dress::Inherited,
     /// Whether it was there before, with whatever attributes.
     is_existing: bool,
     /// What was changed of one that was there before, and not given back yet.
@@ -36,14 +36,14 @@ pub struct OutDirectory {
 
 /// What a directory had that kept it from being written.
 #[derive(Default)]
-struct Had {
+pub(super) struct Had {
     mode: Option<Mode>,
     flags: Option<IFlags>,
 }
 
 impl Had {
     /// Makes a directory one that can be written.
-    fn open_up(fd: &OwnedFd) -> Self {
+    pub(super) fn open_up(fd: &OwnedFd) -> Self {
         let flags = flags::lift(fd);
         // An owner who is not root may have shut himself out.
         let mode = fstat(fd).ok().map(|stat| stat.st_mode & 0o7777).filter(|mode| mode & 0o700 != 0o700);
@@ -52,7 +52,7 @@ impl Had {
     }
 
     /// Gives it back what it had; says what could not be.
-    fn give_back(self, fd: &OwnedFd) -> Vec<String> {
+    pub(super) fn give_back(self, fd: &OwnedFd) -> Vec<String> {
         let mode = self.mode.and_then(|mode| retry(|| fchmod(fd, mode)).err());
         let flags = self.flags.and_then(|flags| flags::give_back(fd, flags).err());
         let say = |what: &str, error| format!("{what} that it had cannot be given back: {}", words(error));
@@ -76,7 +76,7 @@ impl OutDirectory {
         self.is_existing && self.shared.is_overwriting
     }
 
-    fn path_of(&self, name: &Name) -> Vec<u8> {
+    pub(super) fn path_of(&self, name: &Name) -> Vec<u8> {
         join(self.place.path(), name.as_bytes())
     }
 
@@ -150,6 +150,40 @@ impl OutDirectory {
         Ok(OutFile::new(shared, place, name.clone(), path, fd, self.inherited))
     }
 
+    /// Opens the regular file called `name`, to change what differs in it. Where the file system can clone files, a clone
+    /// is changed, which takes its place when it is finished; else the file itself is.
+    pub fn change_file(&self, name: &Name) -> Result<OutFile> {
+        let here = again(&self.place)?;
+        let (shared, place, path) = (Arc::clone(&self.shared), Arc::clone(&self.place), self.path_of(name));
+        let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let open = |flags| patiently(|| retry(|| openat(&here, name.as_bytes(), flags, PRIVATE_FILE)));
+        let not_opened = || cannot("what is there cannot be opened to be changed");
+        let old = open(flags | OFlags::RDONLY).map_err(not_opened())?;
+        let stat = fstat(&old).map_err(not_opened())?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+            return Err(not_opened()(Errno::STALE));
+        }
+        let beside = self.shared.name_beside()?;
+        let new = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        if let Ok(clone) = patiently(|| retry(|| openat(&here, beside.as_bytes(), new, PRIVATE_FILE))) {
+            // Dropped without being finished, it is removed.
+            let file = OutFile::new(
+                Arc::clone(&shared),
+                Arc::clone(&place),
+                beside,
+                path.clone(),
+                clone,
+                self.inherited,
+            );
+            if file.clone_of(&old) {
+                return Ok(file.replacing(name.clone()));
+            }
+        }
+        let had = flags::lift(&old);
+        let fd = open(flags | OFlags::RDWR).map_err(not_opened())?;
+        Ok(OutFile::new(shared, place, name.clone(), path, fd, self.inherited).changing(had))
+    }
+
     /// Makes what is neither file nor directory, with its attributes; says which of them could not be set.
     pub fn create_special(&self, entry: &Entry) -> Result<Vec<String>> {
         let here = again(&self.place)?;
@@ -198,6 +232,10 @@ impl OutDirectory {
             &opened
         };
         let here = again(&self.place)?;
+        let wanted = lock(&self.shared.made).get(first).copied();
+        if wanted.is_some() && Identity::of_name(&here, name).ok() == wanted {
+            return Ok(());
+        }
         // Without a flag that says so, a link is not followed: the link itself gets another name.
         self.make(&here, name, || linkat(parent, last, &here, name.as_bytes(), AtFlags::empty()))?;
         self.check_link(&here, name, first)
@@ -245,7 +283,7 @@ impl Drop for OutDirectory {
     }
 }
 
-fn open(directory: &OwnedFd, name: &Name) -> Result<OwnedFd, Errno> {
+pub(super) fn open(directory: &OwnedFd, name: &Name) -> Result<OwnedFd, Errno> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     patiently(|| retry(|| openat(directory, name.as_bytes(), flags, Mode::empty())))
 }

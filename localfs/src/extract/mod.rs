@@ -5,17 +5,24 @@
 //! are made for their owner alone and get their attributes when their contents are there. A file that is dropped before
 //! it is finished is removed.
 //!
+//! Where something may be there already, [`OutDirectory::standing`] and [`OldFile`] tell what, `delete` removes what
+//! should not be there, and [`OutDirectory::change_file`] changes a file where it lies.
+//!
 //! Flags that forbid changes (immutable, append-only) are set at the very end: before, hard links to such a file or
 //! entries in such a directory could not be made.
 
+mod delete;
 mod directory;
 mod dress;
 mod file;
 mod flags;
 mod remove;
+mod standing;
 
+pub use delete::{Deleted, Deletion, MayGo, Mount};
 pub use directory::OutDirectory;
 pub use file::OutFile;
+pub use standing::{OldFile, Standing, in_the_way};
 
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
@@ -24,7 +31,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use diptych_format::{Error, Result};
-use rustix::fs::{Mode, OFlags, RawDir, fstatvfs, open};
+use rustix::fs::{Mode, OFlags, RawDir, fstatvfs, mkdirat, open, openat};
 use rustix::io::Errno;
 
 use crate::facts::{retry, words};
@@ -38,6 +45,8 @@ pub struct Target {
     place: Arc<Place>,
     /// The directories that were made for it, the outermost first.
     made: Vec<PathBuf>,
+    /// Whether it held nothing when it was opened.
+    was_empty: bool,
 }
 
 /// What all parts of an extraction share.
@@ -93,11 +102,54 @@ impl Target {
         }
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = retry(|| open(path, flags, Mode::empty())).map_err(cannot(what()))?;
-        if !is_overwriting && !is_empty(&root).map_err(cannot(what()))? {
+        let was_empty = is_empty(&root).map_err(cannot(what()))?;
+        if !is_overwriting && !was_empty {
             let what =
                 format!("{} is not empty: name another target, or --overwrite what is there", path.display());
             return Err(Error::io(what, std::io::ErrorKind::AlreadyExists.into()));
         }
+        Self::at(root, is_overwriting, was_empty, made).map_err(cannot(what()))
+    }
+
+    /// Opens the directory at `path` as it is, to be looked at; none if there is none.
+    pub fn look(path: &Path) -> Result<Option<Self>> {
+        let what = || format!("cannot look at {}", path.display());
+        raise_descriptor_limit();
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        match retry(|| open(path, flags, Mode::empty())) {
+            Ok(root) => {
+                let was_empty = is_empty(&root).map_err(cannot(what()))?;
+                Self::at(root, false, was_empty, Vec::new()).map(Some).map_err(cannot(what()))
+            }
+            Err(Errno::NOENT) => Ok(None),
+            Err(error) => Err(cannot(what())(error)),
+        }
+    }
+
+    /// A target of its own at `path` below this one, no link followed on the way. What is missing is made if
+    /// `is_made`, as anybody makes directories; else there is none.
+    pub fn below(&self, path: &[u8], is_made: bool, is_overwriting: bool) -> Result<Option<Self>> {
+        let what = || format!("cannot open the directory {}", String::from_utf8_lossy(path));
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let mut at = retry(|| openat(&self.root, c".", flags, Mode::empty())).map_err(cannot(what()))?;
+        for name in path.split(|byte| *byte == b'/').filter(|name| !name.is_empty()) {
+            if is_made {
+                match retry(|| mkdirat(&at, name, Mode::RWXU | Mode::RWXG | Mode::RWXO)) {
+                    Ok(()) | Err(Errno::EXIST) => {}
+                    Err(error) => return Err(cannot(what())(error)),
+                }
+            }
+            at = match retry(|| openat(&at, name, flags, Mode::empty())) {
+                Ok(next) => next,
+                Err(Errno::NOENT) if !is_made => return Ok(None),
+                Err(error) => return Err(cannot(what())(error)),
+            };
+        }
+        let was_empty = is_empty(&at).map_err(cannot(what()))?;
+        Self::at(at, is_overwriting, was_empty, Vec::new()).map(Some).map_err(cannot(what()))
+    }
+
+    fn at(root: OwnedFd, is_overwriting: bool, was_empty: bool, made: Vec<PathBuf>) -> Result<Self, Errno> {
         let shared = Shared {
             is_overwriting,
             born: OnceLock::new(),
@@ -106,8 +158,13 @@ impl Target {
             beside: AtomicU64::new(0),
         };
         let place = Places::new(root).root();
-        let root = place.fd().map_err(cannot(what()))?;
-        Ok(Self { shared: Arc::new(shared), root, place, made })
+        let root = place.fd()?;
+        Ok(Self { shared: Arc::new(shared), root, place, made, was_empty })
+    }
+
+    /// Whether it held nothing when it was opened.
+    pub fn was_empty(&self) -> bool {
+        self.was_empty
     }
 
     /// The root, to be written and finished like any directory.
