@@ -14,6 +14,7 @@ mod keyed_cuts;
 mod link_pieces;
 mod lookup;
 mod repository_verbs;
+mod restore;
 mod spec;
 mod stability;
 mod support;
