@@ -80,8 +80,10 @@ pub const CONTEXTS: [(&str, &str); 9] = [
 /// The bytes of a content that one leaf covers; the last leaf may be shorter.
 pub const LEAF_LENGTH: u64 = 16 << 20;
 
-/// What a sparse leaf is hashed in: a run of zeros costs nothing but the units at its ends.
+/// What a sparse leaf is hashed in, so long that data is hashed at full speed.
 const UNIT_LENGTH: usize = 64 << 10;
+/// What a unit is divided into, so short that little data between holes costs little.
+const GRAIN_LENGTH: usize = 4 << 10;
 
 /// A BLAKE3 digest.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -147,7 +149,7 @@ impl Default for ContentHasher {
 impl ContentHasher {
     /// For a content that is mostly data.
     pub fn new() -> Self {
-        Self { leaf: Leaf::Dense(blake3::Hasher::new()), filled: 0, tree: LeafTree::default() }
+        Self { leaf: Leaf::Dense(Box::default()), filled: 0, tree: LeafTree::default() }
     }
 
     /// For a content with holes: runs of zeros cost next to nothing. Gives the same digest.
@@ -249,30 +251,43 @@ pub fn join_leaves(leaves: &[Digest], length: u64) -> Digest {
 static ZEROS: [u8; UNIT_LENGTH] = [0; UNIT_LENGTH];
 
 enum Leaf {
-    Dense(blake3::Hasher),
+    Dense(Box<blake3::Hasher>),
     Units(Units),
 }
 
 /// A leaf as the chaining values of its units. The last unit stays open, for it may be the leaf's only one.
+#[derive(Default)]
 struct Units {
     done: Vec<ChainingValue>,
-    open: blake3::Hasher,
+    /// The open unit, with zeros where no data came. Empty until there is any use for it.
+    open: Vec<u8>,
+    /// A bit for each grain of the open unit that data came for.
+    touched: u64,
     filled: usize,
-}
-
-impl Default for Units {
-    fn default() -> Self {
-        Self { done: Vec::new(), open: blake3::Hasher::new(), filled: 0 }
-    }
 }
 
 impl Units {
     fn data(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             self.close_full_unit();
+            if self.filled == 0
+                && let Some((unit, rest)) = bytes.split_at_checked(UNIT_LENGTH)
+                && !rest.is_empty()
+            {
+                self.done.push(hash_part(unit, self.offset()));
+                bytes = rest;
+                continue;
+            }
             let (now, rest) = bytes.split_at(bytes.len().min(UNIT_LENGTH - self.filled));
-            self.open.update(now);
-            self.filled += now.len();
+            let end = self.filled + now.len();
+            self.open.resize(UNIT_LENGTH, 0);
+            if let Some(open) = self.open.get_mut(self.filled..end) {
+                open.copy_from_slice(now);
+            }
+            for grain in self.filled / GRAIN_LENGTH..end.div_ceil(GRAIN_LENGTH) {
+                self.touched |= 1 << grain;
+            }
+            self.filled = end;
             bytes = rest;
         }
     }
@@ -280,39 +295,41 @@ impl Units {
     fn zeros(&mut self, mut count: u64) {
         while count > 0 {
             self.close_full_unit();
-            if self.filled == 0 && count > UNIT_LENGTH as u64 {
-                let value = zero_units().get(self.done.len()).copied();
-                // A leaf has as many units as the table; beyond it there is nothing to hash.
-                self.done.push(value.unwrap_or_default());
-                self.reopen();
-                count -= UNIT_LENGTH as u64;
-                continue;
-            }
             let now = usize::try_from(count).unwrap_or(UNIT_LENGTH).min(UNIT_LENGTH - self.filled);
-            self.open.update(ZEROS.split_at(now).0);
             self.filled += now;
             count -= now as u64;
         }
     }
 
-    fn close_full_unit(&mut self) {
-        if self.filled == UNIT_LENGTH {
-            self.done.push(self.open.finalize_non_root());
-            self.reopen();
-        }
+    fn offset(&self) -> usize {
+        self.done.len() * UNIT_LENGTH
     }
 
-    fn reopen(&mut self) {
-        self.open = blake3::Hasher::new();
-        self.open.set_input_offset((self.done.len() * UNIT_LENGTH) as u64);
-        self.filled = 0;
+    fn close_full_unit(&mut self) {
+        if self.filled < UNIT_LENGTH {
+            return;
+        }
+        self.open.resize(UNIT_LENGTH, 0);
+        self.done.push(hash_unit(&self.open, self.touched, self.offset()));
+        for (grain, bytes) in self.open.chunks_mut(GRAIN_LENGTH).enumerate() {
+            if self.touched >> grain & 1 == 1 {
+                bytes.fill(0);
+            }
+        }
+        (self.touched, self.filled) = (0, 0);
     }
 
     fn finish(mut self) -> Digest {
+        self.open.resize(UNIT_LENGTH, 0);
+        let last = self.open.get(..self.filled).unwrap_or_default();
         if self.done.is_empty() {
-            return Digest(*self.open.finalize().as_bytes());
+            return Digest::of(last);
         }
-        self.done.push(self.open.finalize_non_root());
+        let value = match self.filled {
+            UNIT_LENGTH => hash_unit(last, self.touched, self.offset()),
+            _ => hash_part(last, self.offset()),
+        };
+        self.done.push(value);
         let (left, right) = self.done.split_at(left_count(self.done.len()));
         let hash = merge_subtrees_root(&join_units(left), &join_units(right), Mode::Hash);
         Digest(*hash.as_bytes())
@@ -322,6 +339,29 @@ impl Units {
 /// BLAKE3's tree: the left subtree is the largest power of two below the whole.
 fn left_count(count: usize) -> usize {
     count.next_power_of_two() / 2
+}
+
+/// The chaining value of bytes that are a subtree of their leaf, at `offset` in it.
+fn hash_part(bytes: &[u8], offset: usize) -> ChainingValue {
+    blake3::Hasher::new().set_input_offset(offset as u64).update(bytes).finalize_non_root()
+}
+
+/// The same of a whole unit, or of what halving it gives, with a bit for each grain that may not be zeros.
+fn hash_unit(bytes: &[u8], touched: u64, offset: usize) -> ChainingValue {
+    let grains = bytes.len() / GRAIN_LENGTH;
+    if touched == 0 {
+        return zeros_at(grains, offset);
+    }
+    if touched.count_ones() as usize == grains {
+        return hash_part(bytes, offset);
+    }
+    let (left, right) = bytes.split_at(bytes.len() / 2);
+    let left_touched = touched & ((1 << (grains / 2)) - 1);
+    merge_subtrees_non_root(
+        &hash_unit(left, left_touched, offset),
+        &hash_unit(right, touched >> (grains / 2), offset + left.len()),
+        Mode::Hash,
+    )
 }
 
 fn join_units(units: &[ChainingValue]) -> ChainingValue {
@@ -335,18 +375,20 @@ fn join_units(units: &[ChainingValue]) -> ChainingValue {
     }
 }
 
-/// The chaining value of a unit of zeros at each place in a leaf.
-fn zero_units() -> &'static [ChainingValue] {
-    static TABLE: OnceLock<Vec<ChainingValue>> = OnceLock::new();
-    TABLE.get_or_init(|| {
-        let units = LEAF_LENGTH / UNIT_LENGTH as u64;
-        (0..units)
-            .map(|unit| {
-                let mut hasher = blake3::Hasher::new();
-                hasher.set_input_offset(unit * UNIT_LENGTH as u64).update(&ZEROS).finalize_non_root()
-            })
-            .collect()
-    })
+/// The chaining value of so many grains of zeros, a power of two up to a unit, at each place in a leaf.
+fn zeros_at(grains: usize, offset: usize) -> ChainingValue {
+    static TABLE: OnceLock<Vec<Vec<ChainingValue>>> = OnceLock::new();
+    let table = TABLE.get_or_init(|| {
+        let (grain, _) = ZEROS.split_at(GRAIN_LENGTH);
+        let places = 0..LEAF_LENGTH / GRAIN_LENGTH as u64;
+        let grains = places.map(|place| hash_part(grain, place as usize * GRAIN_LENGTH)).collect();
+        let join = |level: &Vec<ChainingValue>| Some(level.chunks(2).map(join_units).collect());
+        let levels = (UNIT_LENGTH / GRAIN_LENGTH).ilog2() as usize + 1;
+        std::iter::successors(Some(grains), join).take(levels).collect()
+    });
+    let level = table.get(grains.trailing_zeros() as usize);
+    // A leaf has as many places as the table; beyond it there is nothing to hash.
+    level.and_then(|level| level.get(offset / (grains * GRAIN_LENGTH))).copied().unwrap_or_default()
 }
 
 /// The binary tree over leaves, shaped as BLAKE3's own: subtrees are complete from the left.
@@ -479,6 +521,24 @@ mod tests {
         }
     }
 
+    /// Runs that end on, before and behind the borders of grains and units, in many orders.
+    #[test]
+    fn little_data_between_holes_is_hashed_as_any_other() {
+        let grain = GRAIN_LENGTH as u64;
+        let lengths = [1, grain - 1, grain, grain + 1, 3 * grain, UNIT - grain, UNIT, UNIT + 1, 2 * UNIT];
+        let mut number = 1u64;
+        for round in 0..200 {
+            let run = |part: u8| {
+                number = number.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(round);
+                let length = lengths[(number >> 33) as usize % lengths.len()];
+                ((number >> 60) as u8 % 2 * (part + 1), length)
+            };
+            let parts: Vec<(u8, u64)> = (0..12).map(run).collect();
+            let whole: Vec<u8> = parts.iter().flat_map(|(b, n)| vec![*b; *n as usize]).collect();
+            assert_eq!(digest_of_parts(true, &parts), by_definition(&whole), "{parts:?}");
+        }
+    }
+
     #[test]
     fn the_largest_hole_is_hashed_at_once() {
         let all = digest_of_parts(true, &[(0, i64::MAX as u64)]);
@@ -489,7 +549,7 @@ mod tests {
     /// Why plain BLAKE3 cannot give holes away: the same zeros have another value at another place.
     #[test]
     fn zeros_have_another_chaining_value_at_each_place() {
-        let table = zero_units();
-        assert_ne!(table[0], table[1]);
+        assert_ne!(zeros_at(1, 0), zeros_at(1, GRAIN_LENGTH));
+        assert_ne!(zeros_at(16, 0), zeros_at(16, UNIT_LENGTH));
     }
 }
