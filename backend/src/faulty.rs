@@ -11,7 +11,7 @@ use crate::{Backend, Listed, NewFile};
 /// Something that a backend is asked to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operation {
-    /// [`Backend::make_layout`].
+    /// [`Backend::make_layout`] and [`Backend::mend_layout`].
     MakeLayout,
     /// [`Backend::create`].
     Create,
@@ -79,6 +79,10 @@ impl Backend for Faulty {
 
     fn make_layout(&self) -> Result<()> {
         self.ask(Operation::MakeLayout)?.make_layout()
+    }
+
+    fn mend_layout(&self) -> Result<()> {
+        self.ask(Operation::MakeLayout)?.mend_layout()
     }
 
     fn create(&self, kind: FileKind) -> Result<Box<dyn NewFile>> {

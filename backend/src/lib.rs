@@ -38,6 +38,12 @@ pub trait Backend: Send + Sync {
     /// one where a repository is.
     fn make_layout(&self) -> Result<()>;
 
+    /// Makes those of the directories of a repository again that are gone with all that was in them; for mending, as
+    /// whoever lists them has to see that they are gone.
+    fn mend_layout(&self) -> Result<()> {
+        Ok(())
+    }
+
     /// Begins a file. Its name is known when it is whole, for it comes from the bytes.
     fn create(&self, kind: FileKind) -> Result<Box<dyn NewFile>>;
 

@@ -182,18 +182,14 @@ impl Backend for Local {
             );
             return Err(Error::new(Class::Exists, what));
         }
-        // Directories that are there already are those of another process that makes this repository, or was to.
-        for directory in FileKind::ALL.into_iter().flat_map(directories).filter(|directory| directory != ".")
-        {
-            let fd = self.root.fd()?;
-            match retry(|| mkdirat(fd, &directory, DIRECTORY_MODE)) {
-                Ok(()) | Err(Errno::EXIST) => {}
-                Err(error) => return Err(self.root.failed(&directory, "cannot be made", error)),
-            }
-        }
-        self.root.sync(FileKind::Data.directory())?;
-        self.root.sync(".")?;
+        self.root.make_directories()?;
         if is_new { self.root.sync_above() } else { Ok(()) }
+    }
+
+    fn mend_layout(&self) -> Result<()> {
+        // Where no repository is, none is begun.
+        self.length(&FileName::CONFIG)?;
+        self.root.make_directories()
     }
 
     fn create(&self, kind: FileKind) -> Result<Box<dyn NewFile>> {
@@ -340,6 +336,20 @@ impl Root {
             }
             Err(error) => Err(self.failed(".", "cannot be made", error)),
         }
+    }
+
+    /// Directories that are there already are those of another process that makes this repository, or was to.
+    fn make_directories(&self) -> Result<()> {
+        let fd = self.fd()?;
+        for directory in FileKind::ALL.into_iter().flat_map(directories).filter(|directory| directory != ".")
+        {
+            match retry(|| mkdirat(fd, &directory, DIRECTORY_MODE)) {
+                Ok(()) | Err(Errno::EXIST) => {}
+                Err(error) => return Err(self.failed(&directory, "cannot be made", error)),
+            }
+        }
+        self.sync(FileKind::Data.directory())?;
+        self.sync(".")
     }
 
     fn place(&self, below: &str) -> String {

@@ -24,10 +24,10 @@ pub struct Lease<'r> {
 }
 
 impl<'r> Lease<'r> {
-    /// Claims the repository for a writer on `host`, run by `user`, and looks again at which chunks it may use.
-    pub fn take(repository: &'r Repository, host: &str, user: &str) -> Result<Self> {
+    /// Claims the repository for who takes no chunk and wants none removed: packs stay until it is dropped.
+    pub fn hold(repository: &'r Repository, host: &str, user: &str) -> Result<Self> {
         let lock = lease(repository, host, user, &[]);
-        let mut lease = Self {
+        let lease = Self {
             repository,
             host: host.to_owned(),
             user: user.to_owned(),
@@ -37,12 +37,30 @@ impl<'r> Lease<'r> {
         };
         // After the lease, so that whoever condemns packs from now on sees it.
         repository.index().refresh()?;
+        Ok(lease)
+    }
+
+    /// Claims the repository for a writer on `host`, run by `user`, and looks again at which chunks it may use.
+    pub fn take(repository: &'r Repository, host: &str, user: &str) -> Result<Self> {
+        let mut lease = Self::hold(repository, host, user)?;
         // A pack that somebody has removed is in the index still.
         repository.index().leave_out_absent()?;
+        let mut damaged = Vec::new();
         let condemned: Vec<(Digest, Vec<Digest>)> = packs_of(repository, |kind| match kind {
             LockKind::Condemn { packs } => Some(packs),
+            LockKind::Damaged { packs, chunks } => {
+                damaged.push((packs, chunks));
+                None
+            }
             _ => None,
         })?;
+        // What is damaged is stored again by whoever still has it. Spec: R-10-4.
+        for (packs, chunks) in damaged {
+            match chunks.is_empty() {
+                true => repository.index().leave_out(packs),
+                false => repository.index().leave_out_chunks(packs, chunks),
+            }
+        }
         if !condemned.is_empty() {
             lease.sees = condemned.iter().map(|(name, _)| *name).collect();
             lease.renew()?;
@@ -63,9 +81,14 @@ impl<'r> Lease<'r> {
 }
 
 fn lease(repository: &Repository, host: &str, user: &str, sees: &[Digest]) -> Lock {
+    lock(repository, host, user, LockKind::Lease { sees: sees.to_vec() })
+}
+
+/// What this process has to say to others.
+pub fn lock(repository: &Repository, host: &str, user: &str, kind: LockKind) -> Lock {
     Lock {
         repository: repository.id(),
-        kind: LockKind::Lease { sees: sees.to_vec() },
+        kind,
         host: host.to_owned(),
         user: user.to_owned(),
         process: std::process::id().into(),

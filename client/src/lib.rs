@@ -9,6 +9,7 @@ pub mod archive_path;
 pub mod backup;
 mod batch;
 pub mod cat;
+pub mod check;
 pub mod cli;
 mod commit;
 pub mod content;

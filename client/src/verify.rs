@@ -259,7 +259,7 @@ impl Walker<'_> {
 }
 
 /// The payload of a content: its data stand one behind the other.
-fn payload_range(content: &ContentMap) -> Range<u64> {
+pub(crate) fn payload_range(content: &ContentMap) -> Range<u64> {
     let start = content.parts.iter().find_map(|part| match part {
         Part::Data { payload_offset, .. } => Some(*payload_offset),
         Part::Hole { .. } => None,

@@ -33,7 +33,7 @@ pub use file::FileReadAt;
 pub use index::{Index, IndexFile, Location};
 pub use keys::{ChunkKeys, DocumentKeys, MasterKey, Padding};
 pub use pack::{ChunkSource, PackReader, PackWriter};
-pub use place::told;
+pub use place::{KeptFile, told};
 pub use repository::Repository;
 pub use store::{StoreReader, StoreWriter};
 pub use stream::{StreamReader, StreamSlice};

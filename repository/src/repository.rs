@@ -8,7 +8,7 @@ use std::sync::Arc;
 use diptych_backend::{Backend, FileKind, FileName};
 use diptych_format::manifest::StreamRoot;
 use diptych_format::pack::ChunkKind;
-use diptych_format::{Class, Digest, Error, Result, limits};
+use diptych_format::{Class, Digest, Error, ReadAt, Result, limits};
 use jiff::Timestamp;
 
 use crate::documents::{
@@ -17,9 +17,12 @@ use crate::documents::{
 };
 use crate::index::Index;
 use crate::keys::{ChunkKeys, DocumentKeys, Kdf, MasterKey, Padding};
-use crate::place::{NamedFile, told};
+use crate::place::{KeptFile, NamedFile, told};
 use crate::store::{StoreReader, StoreWriter};
 use crate::stream::{Caches, StreamReader};
+
+/// How much of a file is read at once to digest it.
+const READ_AT_ONCE: usize = 1 << 20;
 
 /// Why a repository could not be opened.
 #[derive(Debug)]
@@ -129,13 +132,14 @@ impl Repository {
             Err(error) if error.class == Class::Missing => return Err(OpenError::None(error)),
             Err(error) => return Err(OpenError::Failed(error)),
         };
-        let config = Config::decode(&bytes)?;
+        let of_config = |error: Error| Error { what: format!("config: {}", error.what), ..error };
+        let config = Config::decode(&bytes).map_err(of_config)?;
         if !config.is_encrypted() {
             // Who can replace files can put a configuration here that says so, and wait for contents in clear.
             if is_expected {
                 return Err(OpenError::NotEncrypted);
             }
-            config.verify(&DocumentKeys::plain())?;
+            config.verify(&DocumentKeys::plain()).map_err(of_config)?;
             return Ok(Self::with(backend, config, None)?);
         }
         let names: Vec<FileName> =
@@ -149,7 +153,7 @@ impl Repository {
         let Some((place, master)) = unlock(files, &config.id, &password, told) else {
             return Err(OpenError::WrongPassword);
         };
-        config.verify(&DocumentKeys::of(&master))?;
+        config.verify(&DocumentKeys::of(&master)).map_err(of_config)?;
         let name = names.get(place).map_or(Digest::NONE, |name| Digest(*name.digest()));
         Ok(Self::with(backend, config, Some((name, master)))?)
     }
@@ -302,6 +306,22 @@ impl Repository {
         self.backend.delete(&FileName::new(FileKind::Lease, name.0)).map_err(told)
     }
 
+    /// Reads a file to its end and compares the digest of its bytes with its name. Spec: R-2-1 and R-2-2.
+    pub fn verify_name(&self, name: &FileName) -> Result<()> {
+        let file = KeptFile::open(Arc::clone(&self.backend), *name)?;
+        let mut hasher = blake3::Hasher::new();
+        let mut buffer = vec![0; READ_AT_ONCE];
+        let mut offset = 0;
+        while offset < file.len() {
+            let length = usize::try_from(file.len() - offset).unwrap_or(READ_AT_ONCE).min(READ_AT_ONCE);
+            let part = buffer.get_mut(..length).unwrap_or_default();
+            file.read_exact_at(part, offset)?;
+            hasher.update(part);
+            offset += length as u64;
+        }
+        if hasher.finalize() == *name.digest() { Ok(()) } else { Err(other_bytes(name)) }
+    }
+
     /// The repository's id.
     pub fn id(&self) -> RepositoryId {
         self.config.id
@@ -332,7 +352,11 @@ fn get_file(backend: &dyn Backend, name: &FileName) -> Result<Vec<u8>> {
 fn get_named(backend: &dyn Backend, name: &FileName) -> Result<Vec<u8>> {
     let bytes = get_file(backend, name)?;
     if *blake3::hash(&bytes).as_bytes() != *name.digest() {
-        return Err(Error::corrupt(format!("{}: the file has other bytes than its name says", name.path())));
+        return Err(other_bytes(name));
     }
     Ok(bytes)
+}
+
+fn other_bytes(name: &FileName) -> Error {
+    Error::corrupt(format!("{}: the file has other bytes than its name says", name.path()))
 }

@@ -78,12 +78,14 @@ fn lock(kind: LockKind) -> Lock {
     Lock { repository: REPOSITORY, kind, host, user, process: 4711, written: time() }
 }
 
-fn locks() -> [Lock; 3] {
+fn locks() -> [Lock; 5] {
     let names = vec![digest("a"), digest("b")];
     [
         LockKind::Lease { sees: names.clone() },
         LockKind::Condemn { packs: names.clone() },
-        LockKind::Doom { packs: names },
+        LockKind::Doom { packs: names.clone() },
+        LockKind::Damaged { packs: names.clone(), chunks: Vec::new() },
+        LockKind::Damaged { packs: names.clone(), chunks: names },
     ]
     .map(lock)
 }

@@ -5,6 +5,7 @@
 
 mod backup;
 mod cat;
+mod check;
 mod create;
 mod diff;
 mod export;
@@ -82,6 +83,7 @@ enum Verb {
     Forget(forget::Arguments),
     Key(key::Arguments),
     Unforget(forget::UnforgetArguments),
+    Check(check::Arguments),
     Completions(Completions),
 }
 
@@ -131,6 +133,7 @@ fn run_verb(cli: &Cli) -> Result<Outcome> {
         Verb::Key(arguments) => key::run(arguments, &cli.common),
         Verb::Forget(arguments) => forget::run(arguments, &cli.common),
         Verb::Unforget(arguments) => forget::run_unforget(arguments, &cli.common),
+        Verb::Check(arguments) => check::run(arguments, &cli.common),
         Verb::Completions(arguments) => {
             // Written to memory first: the generator gives up with a panic when its output goes away.
             let mut script = Vec::new();

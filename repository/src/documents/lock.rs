@@ -1,5 +1,5 @@
-//! Locks: leases, by which writers say that they are at work, and what `prune` says of the packs that it is about to
-//! remove.
+//! Locks: leases, by which writers say that they are at work, what `prune` says of the packs that it is about to
+//! remove, and what `check` says of those that are damaged.
 //!
 //! Spec: repository.md section 10.
 
@@ -31,6 +31,13 @@ pub enum LockKind {
     Doom {
         /// Their names.
         packs: Vec<Digest>,
+    },
+    /// These chunks cannot be read in these packs. Spec: R-10-4.
+    Damaged {
+        /// The packs' names.
+        packs: Vec<Digest>,
+        /// Ids of the chunks; without any, all that the packs have.
+        chunks: Vec<Digest>,
     },
 }
 
@@ -65,6 +72,8 @@ struct Keys {
     sees: Vec<Digest>,
     #[serde(with = "AsList::<Hex>")]
     packs: Vec<Digest>,
+    #[serde(with = "AsList::<Hex>")]
+    chunks: Vec<Digest>,
 }
 
 impl LockKind {
@@ -74,6 +83,7 @@ impl LockKind {
             LockKind::Lease { .. } => "lease",
             LockKind::Condemn { .. } => "condemn",
             LockKind::Doom { .. } => "doom",
+            LockKind::Damaged { .. } => "damaged",
         }
     }
 }
@@ -90,12 +100,13 @@ impl Lock {
         let Mac { mac } = from_json(FORMAT, bytes)?;
         validate_repository(FORMAT, &keys.repository, repository)?;
         verify_mac(FORMAT, &keys, mac, document_keys)?;
-        let Keys { repository, kind, host, user, process, written, sees, packs } = keys;
-        let kind = match (&kind[..], &sees[..], &packs[..]) {
-            ("lease", _, []) => LockKind::Lease { sees },
-            ("condemn", [], _) => LockKind::Condemn { packs },
-            ("doom", [], _) => LockKind::Doom { packs },
-            ("lease" | "condemn" | "doom", ..) => {
+        let Keys { repository, kind, host, user, process, written, sees, packs, chunks } = keys;
+        let kind = match (&kind[..], &sees[..], &packs[..], &chunks[..]) {
+            ("lease", _, [], []) => LockKind::Lease { sees },
+            ("condemn", [], _, []) => LockKind::Condemn { packs },
+            ("doom", [], _, []) => LockKind::Doom { packs },
+            ("damaged", [], _, _) => LockKind::Damaged { packs, chunks },
+            ("lease" | "condemn" | "doom" | "damaged", ..) => {
                 return Err(Error::corrupt(format!("a lock of kind {kind} names what it has no names for")));
             }
             _ => {
@@ -109,10 +120,14 @@ impl Lock {
     }
 
     fn keys(&self) -> Keys {
-        let (sees, packs) = match &self.kind {
-            LockKind::Lease { sees } => (sees.clone(), Vec::new()),
-            LockKind::Condemn { packs } | LockKind::Doom { packs } => (Vec::new(), packs.clone()),
-        };
+        let (mut sees, mut packs, mut chunks) = (Vec::new(), Vec::new(), Vec::new());
+        match &self.kind {
+            LockKind::Lease { sees: names } => sees.clone_from(names),
+            LockKind::Condemn { packs: names } | LockKind::Doom { packs: names } => packs.clone_from(names),
+            LockKind::Damaged { packs: names, chunks: ids } => {
+                (packs, chunks) = (names.clone(), ids.clone());
+            }
+        }
         Keys {
             repository: self.repository,
             kind: self.kind.word().to_owned(),
@@ -122,6 +137,7 @@ impl Lock {
             written: self.written,
             sees,
             packs,
+            chunks,
         }
     }
 }

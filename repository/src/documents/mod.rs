@@ -37,7 +37,7 @@ pub const DOCUMENTS: [(&str, &str, &str); 4] = [
     ("config", config::FORMAT, "id, created, names, encryption, padding, pack_size, mac"),
     ("key", key::FORMAT, "repository, created, user, host, label, kdf, wrapped"),
     ("snapshot", snapshot::FORMAT, "repository, kind, roots, body or sealed"),
-    ("lock", lock::FORMAT, "repository, kind, host, user, process, written, sees, packs, mac"),
+    ("lock", lock::FORMAT, "repository, kind, host, user, process, written, sees, packs, chunks, mac"),
 ];
 
 /// The keys of the body of a snapshot, as the specification lists them.

@@ -77,6 +77,15 @@ impl IndexFile {
 
     /// Calls `each` with the rows of a chunk, one for each pack that has it, until it gives something.
     pub fn find_map<T>(&self, id: &Digest, mut each: impl FnMut(IndexRow) -> Option<T>) -> Result<Option<T>> {
+        self.find_numbered(id, |_, row| each(row))
+    }
+
+    /// The same with the number of each row.
+    pub(crate) fn find_numbered<T>(
+        &self,
+        id: &Digest,
+        mut each: impl FnMut(u64, IndexRow) -> Option<T>,
+    ) -> Result<Option<T>> {
         let Range { start: mut low, end } = self.head.bucket(id);
         let mut high = end;
         // A bucket that is larger than usual is halved until one read has the first of the rows.
@@ -97,11 +106,11 @@ impl IndexFile {
             self.file.read_exact_at(read, self.head.layout.row(low))?;
             let (rows, _) = read.as_chunks::<INDEX_ROW_LENGTH>();
             let first = rows.partition_point(|row| row[..32] < id.0[..]);
-            for row in rows.iter().skip(first) {
+            for (number, row) in (low..).zip(rows).skip(first) {
                 if row[..32] != id.0 {
                     return Ok(None);
                 }
-                if let Some(found) = each(IndexRow::decode(row, &self.head.packs)?) {
+                if let Some(found) = each(number, IndexRow::decode(row, &self.head.packs)?) {
                     return Ok(Some(found));
                 }
             }

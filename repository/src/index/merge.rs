@@ -25,41 +25,56 @@ pub(crate) fn write_index<I: Iterator<Item = Result<IndexRow>>>(
     file.keep()
 }
 
-/// Writes one index file of all rows of `files` but those of packs that `has` does not have. Every place of a chunk
-/// stays: a pack that is there today may be the one that goes. Spec: R-8-8.
+/// Writes one index file of all rows that are taken of `inputs`. Every place of a chunk stays: a pack that is there today may be the one that goes. Spec: R-8-8.
 pub(crate) fn merge(
     backend: &dyn Backend,
     mac: &blake3::Hasher,
-    files: &[&IndexFile],
+    inputs: &[Input<'_>],
     replaces: &[Digest],
-    has: impl Fn(&IndexPack) -> bool,
 ) -> Result<Digest> {
-    let packs: BTreeMap<Digest, IndexPack> = files
-        .iter()
-        .flat_map(|file| file.packs())
-        .filter(|pack| has(pack))
-        .map(|pack| (pack.name, *pack))
-        .collect();
+    let packs: BTreeMap<Digest, IndexPack> =
+        inputs.iter().flat_map(|input| input.packs()).map(|pack| (pack.name, *pack)).collect();
     let packs: Vec<IndexPack> = packs.into_values().collect();
     let place_of = |pack: &IndexPack| {
         let place = packs.binary_search_by_key(&pack.name, |pack| pack.name).ok()?;
         u32::try_from(place).ok()
     };
-    let places: Vec<Vec<Option<u32>>> =
-        files.iter().map(|file| file.packs().iter().map(place_of).collect()).collect();
+    let places_of = |input: &Input<'_>| -> Vec<Option<u32>> {
+        let places = input.file.packs().iter().zip(&input.has);
+        places.map(|(pack, has)| has.then(|| place_of(pack)).flatten()).collect()
+    };
+    let places: Vec<Vec<Option<u32>>> = inputs.iter().map(places_of).collect();
     write_index(backend, mac, &packs, replaces, || {
-        let inputs = files.iter().zip(&places).map(|(file, places)| Input { rows: file.rows(), places });
-        Merged::new(inputs.collect())
+        let read = inputs.iter().zip(&places).map(|(input, places)| Rows { rows: input.file.rows(), places });
+        Merged::new(read.collect())
     })
 }
 
-struct Input<'a> {
+/// A file to merge.
+pub(crate) struct Input<'a> {
+    file: &'a IndexFile,
+    /// Of each of its packs, whether its rows are taken.
+    has: Vec<bool>,
+}
+
+impl<'a> Input<'a> {
+    /// The rows of those packs that `has` has.
+    pub(crate) fn new(file: &'a IndexFile, has: impl FnMut(&IndexPack) -> bool) -> Self {
+        Self { file, has: file.packs().iter().map(has).collect() }
+    }
+
+    fn packs(&self) -> impl Iterator<Item = &'a IndexPack> + '_ {
+        self.file.packs().iter().zip(&self.has).filter(|(_, has)| **has).map(|(pack, _)| pack)
+    }
+}
+
+struct Rows<'a> {
     rows: IndexRows<'a>,
     /// Where this file's packs are in the list of the merged one.
     places: &'a [Option<u32>],
 }
 
-impl Input<'_> {
+impl Rows<'_> {
     fn next(&mut self) -> Result<Option<IndexRow>> {
         for row in &mut self.rows {
             let row = row?;
@@ -74,7 +89,7 @@ impl Input<'_> {
 /// Rows of all inputs in order, each once. Packs are in the same order in each list, so the order of an input's rows
 /// stays what it was.
 struct Merged<'a> {
-    inputs: Vec<Input<'a>>,
+    inputs: Vec<Rows<'a>>,
     /// The next row of each input.
     heads: Vec<Option<IndexRow>>,
     order: BinaryHeap<Reverse<((Digest, u32), usize)>>,
@@ -82,7 +97,7 @@ struct Merged<'a> {
 }
 
 impl<'a> Merged<'a> {
-    fn new(inputs: Vec<Input<'a>>) -> Result<Self> {
+    fn new(inputs: Vec<Rows<'a>>) -> Result<Self> {
         let count = inputs.len();
         let mut merged =
             Self { inputs, heads: vec![None; count], order: BinaryHeap::with_capacity(count), last: None };

@@ -8,6 +8,7 @@
 mod file;
 mod fresh;
 mod merge;
+mod view;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -18,7 +19,8 @@ use diptych_format::{Class, Digest, Error, Result, limits};
 
 pub use file::{IndexFile, IndexRows};
 pub(crate) use fresh::row;
-pub(crate) use merge::{merge, write_index};
+pub(crate) use merge::{Input, merge, write_index};
+pub use view::{IndexView, PackRows, PackSum, PlacedChunk};
 
 use crate::pack::StoredChunk;
 use crate::place::{KeptFile, told};
@@ -69,7 +71,23 @@ struct State {
     condemned: HashSet<Digest>,
     /// Packs that are not there. Spec: R-8-7.
     absent: HashSet<Digest>,
+    /// Whether some of them are there with another length.
+    has_others: bool,
+    damaged_chunks: Arc<DamagedChunks>,
     fresh: Fresh,
+}
+
+/// Chunks that cannot be read: those of both sets.
+#[derive(Clone, Default)]
+struct DamagedChunks {
+    packs: HashSet<Digest>,
+    ids: HashSet<Digest>,
+}
+
+impl DamagedChunks {
+    fn has(&self, location: &Location) -> bool {
+        self.ids.contains(&location.chunk.header.id) && self.packs.contains(&location.pack)
+    }
 }
 
 #[derive(Clone)]
@@ -128,15 +146,16 @@ impl Index {
     }
 
     fn search<T>(&self, id: &Digest, each: &mut impl FnMut(Location) -> Option<T>) -> Result<Option<T>> {
-        let (fresh, files) = {
+        let (fresh, files, damaged) = {
             let state = self.read();
-            (state.fresh.find(id), state.files.clone())
+            (state.fresh.find(id), state.files.clone(), state.damaged_chunks.clone())
         };
-        if let Some(found) = fresh.and_then(&mut *each) {
+        let mut each = |location| if damaged.has(&location) { None } else { each(location) };
+        if let Some(found) = fresh.and_then(&mut each) {
             return Ok(Some(found));
         }
         for open in files.iter() {
-            let found = open.file.find_map(id, |row| open.location(&row).and_then(&mut *each));
+            let found = open.file.find_map(id, |row| open.location(&row).and_then(&mut each));
             if let Some(found) = found.map_err(|error| named(&open.name, error))? {
                 return Ok(Some(found));
             }
@@ -215,6 +234,23 @@ impl Index {
         state.sort_out();
     }
 
+    /// Takes these chunks no more from these packs, where `check` has found them damaged. Spec: R-10-4.
+    pub fn leave_out_chunks(
+        &self,
+        packs: impl IntoIterator<Item = Digest>,
+        ids: impl IntoIterator<Item = Digest>,
+    ) {
+        let mut state = self.write();
+        let damaged = Arc::make_mut(&mut state.damaged_chunks);
+        damaged.packs.extend(packs);
+        damaged.ids.extend(ids);
+    }
+
+    /// All rows there are now, each with a number.
+    pub fn view(&self) -> IndexView {
+        IndexView::new(self.read().files.iter().map(|open| (open.name, open.file.clone())).collect())
+    }
+
     /// Lists all packs and takes no chunk from one that is not there, or is there with another length; gives their
     /// names. Spec: R-8-7.
     pub fn leave_out_absent(&self) -> Result<Vec<Digest>> {
@@ -228,9 +264,11 @@ impl Index {
             .filter(|pack| there.get(&pack.name.0) != Some(&pack.length))
             .map(|pack| pack.name)
             .collect();
+        let has_others = absent.iter().any(|name| there.contains_key(&name.0));
         let mut names: Vec<Digest> = absent.iter().copied().collect();
         names.sort_unstable();
         let mut state = self.write();
+        state.has_others = has_others;
         state.absent = absent;
         state.sort_out();
         Ok(names)
@@ -278,10 +316,10 @@ impl Index {
             files.iter().map(|(name, _)| *name).chain(others.iter().copied()).collect();
         replaces.sort_unstable();
         replaces.dedup();
-        let inputs: Vec<&IndexFile> = files.iter().map(|(_, file)| &**file).collect();
         let absent = self.read().absent.clone();
         let has = |pack: &IndexPack| !absent.contains(&pack.name);
-        let name = merge(&*self.backend, &self.mac, &inputs, &replaces, has)?;
+        let inputs: Vec<Input<'_>> = files.iter().map(|(_, file)| Input::new(file, has)).collect();
+        let name = merge(&*self.backend, &self.mac, &inputs, &replaces)?;
         self.add(name, replaces)?;
         self.remove_replaced()
     }
@@ -327,8 +365,10 @@ impl Index {
         self.read().fresh.contains(id)
     }
 
-    pub(crate) fn has_condemned(&self) -> bool {
-        !self.read().condemned.is_empty()
+    /// Whether a pack that is stored again may be one that is there and not to be used. Spec: R-7-3.
+    pub(crate) fn leaves_packs_out(&self) -> bool {
+        let state = self.read();
+        state.has_others || !state.condemned.is_empty() || !state.damaged_chunks.packs.is_empty()
     }
 
     /// A pack of this run is durable. It may be one that was missed: then all that it holds is there again.

@@ -25,6 +25,13 @@ pub struct StoredChunk {
     pub header: ChunkHeader,
 }
 
+impl StoredChunk {
+    /// Where it ends in the pack.
+    pub fn end(&self) -> u64 {
+        self.offset + self.header.whole_length()
+    }
+}
+
 /// How the directory is read: as an archive file's or as any pack's.
 type ParseDirectory = for<'a> fn(&'a [u8], PackHolds, u64) -> Result<PackDirectory<'a>>;
 

@@ -75,6 +75,11 @@ impl StoreReader {
         Ok(())
     }
 
+    /// Reads a chunk at one of its places, and nowhere else.
+    pub fn read_place(&self, location: &Location, decompressor: &mut Decompressor) -> Result<ChunkBytes> {
+        self.read_at(location, location.chunk.header.kind, Verify::Id, decompressor)
+    }
+
     fn read_pack(&self, pack: &Digest, buffer: &mut [u8], offset: u64) -> Result<()> {
         self.index.backend().read_at(&FileName::new(FileKind::Data, pack.0), buffer, offset).map_err(told)
     }
@@ -158,5 +163,5 @@ impl ChunkSource for StoreReader {
 }
 
 fn end_of(location: &Location) -> u64 {
-    location.chunk.offset + location.chunk.header.whole_length()
+    location.chunk.end()
 }

@@ -1,6 +1,6 @@
 //! Makes the index anew from the packs that are there.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use diptych_backend::{Backend, FileKind, FileName};
@@ -8,7 +8,7 @@ use diptych_format::pack::ChunkKind;
 use diptych_format::pack_index::{IndexPack, IndexRow};
 use diptych_format::{Class, Digest, Error, Result};
 
-use crate::index::{IndexFile, merge, row, write_index};
+use crate::index::{IndexFile, Input, merge, row, write_index};
 use crate::pack::{PackReader, rebuild_directory};
 use crate::place::{KeptFile, told};
 
@@ -22,27 +22,64 @@ pub struct RebuiltIndex {
     pub packs: u64,
     /// Chunks, those that are in several packs counted for each.
     pub chunks: u64,
-    /// Packs whose directory was damaged: their chunks were found by headers, and may be damaged too.
+    /// Packs whose directory was damaged: their chunks are where an earlier index or their headers say, and may be
+    /// damaged too.
     pub damaged: Vec<(FileName, Error)>,
     /// Packs in which no chunk was found.
     pub left_out: Vec<(FileName, Error)>,
+    /// Index files that could not be used, and were removed.
+    pub removed: Vec<(FileName, Error)>,
 }
 
-/// Reads the directory of every pack, or what headers say where one has none, and writes an index file that replaces
-/// all that were there. Others may write meanwhile: what they index stays.
+/// Reads the directory of every pack, or what an earlier index or headers say where one has none, and writes an index
+/// file that replaces all that were there. Others may write meanwhile: what they index stays.
 pub fn rebuild_index(backend: &Arc<dyn Backend>, mac: &blake3::Hasher) -> Result<RebuiltIndex> {
     let list = |kind| backend.list(kind).map_err(told);
-    // Before the packs: what these files name is durable, and so is found.
-    let old = list(FileKind::Index)?.into_iter().map(|listed| Digest(*listed.name.digest()));
-    let mut replaces: Vec<Digest> = old.collect();
+    let open = |name: &FileName| {
+        KeptFile::open(backend.clone(), *name).and_then(|file| IndexFile::open(Arc::new(file), mac))
+    };
     let mut rebuilt = RebuiltIndex::default();
+    let mut replaces = Vec::new();
+    let mut old = Vec::new();
+    // Before the packs: what these files name is durable, and so is found.
+    for listed in list(FileKind::Index)? {
+        match open(&listed.name) {
+            Ok(file) => old.push(file),
+            Err(error) if error.class == Class::Missing => continue,
+            Err(error) if matches!(error.class, Class::Io | Class::Unsupported) => return Err(error),
+            Err(error) => {
+                // Now, for what is written may be the same file again, and one that is there is kept as it is.
+                remove(&**backend, &listed.name)?;
+                rebuilt.removed.push((listed.name, error));
+                continue;
+            }
+        }
+        replaces.push(Digest(*listed.name.digest()));
+    }
+    let known: HashSet<(Digest, u64)> =
+        old.iter().flat_map(IndexFile::packs).map(|pack| (pack.name, pack.length)).collect();
+    let mut of_old: HashSet<Digest> = HashSet::new();
     let mut part = Part::default();
     let mut parts: Vec<Digest> = Vec::new();
     for listed in list(FileKind::Data)? {
-        match read_pack(backend, &listed.name, &mut rebuilt) {
-            Ok(Some((pack, rows))) => part.add(pack, rows),
+        let name = Digest(*listed.name.digest());
+        match read_pack(backend, &listed.name) {
+            Ok(Some(Read { pack, rows, damage })) => {
+                let is_damaged = damage.is_some();
+                rebuilt.damaged.extend(damage.map(|error| (listed.name, error)));
+                if is_damaged && known.contains(&(name, listed.length)) {
+                    // The earlier index has chunks as well that stand behind a damaged header.
+                    of_old.insert(name);
+                } else {
+                    part.add(pack, rows);
+                }
+            }
             Ok(None) => {}
             Err(error) if error.class == Class::Io => return Err(error),
+            Err(error) if known.contains(&(name, listed.length)) => {
+                of_old.insert(name);
+                rebuilt.damaged.push((listed.name, error));
+            }
             Err(error) => rebuilt.left_out.push((listed.name, error)),
         }
         if part.rows >= ROWS_MAX {
@@ -50,24 +87,26 @@ pub fn rebuild_index(backend: &Arc<dyn Backend>, mac: &blake3::Hasher) -> Result
         }
     }
     parts.push(part.write(&**backend, mac)?);
-    let open = |name: &Digest| {
-        KeptFile::open(backend.clone(), FileName::new(FileKind::Index, name.0))
-            .and_then(|file| IndexFile::open(Arc::new(file), mac))
-    };
-    let files: Vec<IndexFile> = parts.iter().map(open).collect::<Result<_>>()?;
-    rebuilt.packs = files.iter().map(|file| file.packs().len() as u64).sum();
-    rebuilt.chunks = files.iter().map(IndexFile::chunks).sum();
+    let files: Vec<IndexFile> =
+        parts.iter().map(|part| open(&FileName::new(FileKind::Index, part.0))).collect::<Result<_>>()?;
+    let all = files.iter().map(|file| Input::new(file, |_| true));
+    let some = old.iter().map(|file| Input::new(file, |pack| of_old.contains(&pack.name)));
+    let inputs: Vec<Input<'_>> = all.chain(some).collect();
     replaces.extend(parts);
     replaces.sort_unstable();
     replaces.dedup();
-    merge(&**backend, mac, &files.iter().collect::<Vec<_>>(), &replaces, |_| true)?;
-    for name in replaces {
-        match backend.delete(&FileName::new(FileKind::Index, name.0)) {
-            Err(error) if error.class != diptych_backend::Class::Missing => return Err(told(error)),
-            _ => {}
-        }
-    }
+    let name = merge(&**backend, mac, &inputs, &replaces)?;
+    let written = open(&FileName::new(FileKind::Index, name.0))?;
+    (rebuilt.packs, rebuilt.chunks) = (written.packs().len() as u64, written.chunks());
+    replaces.iter().try_for_each(|name| remove(&**backend, &FileName::new(FileKind::Index, name.0)))?;
     Ok(rebuilt)
+}
+
+fn remove(backend: &dyn Backend, name: &FileName) -> Result<()> {
+    match backend.delete(name) {
+        Err(error) if error.class != diptych_backend::Class::Missing => Err(told(error)),
+        _ => Ok(()),
+    }
 }
 
 /// Rows of some packs, for one index file.
@@ -93,22 +132,27 @@ impl Part {
     }
 }
 
-/// What a pack holds; nothing if it has been removed meanwhile.
-fn read_pack(
-    backend: &Arc<dyn Backend>,
-    name: &FileName,
-    rebuilt: &mut RebuiltIndex,
-) -> Result<Option<(IndexPack, Vec<IndexRow>)>> {
+/// What a pack holds.
+struct Read {
+    pack: IndexPack,
+    rows: Vec<IndexRow>,
+    /// What is wrong with its directory, where headers had to do.
+    damage: Option<Error>,
+}
+
+/// Nothing if the pack has been removed meanwhile.
+fn read_pack(backend: &Arc<dyn Backend>, name: &FileName) -> Result<Option<Read>> {
     let file = match KeptFile::open(backend.clone(), *name) {
         Err(error) if error.class == Class::Missing => return Ok(None),
         file => Arc::new(file?),
     };
+    let mut damage = None;
     let (holds, mut chunks) = match PackReader::open(file.clone()) {
         Ok(pack) => (pack.holds(), pack.chunks().to_vec()),
         Err(error) if error.class == Class::Io => return Err(error),
         Err(error) => {
             let found = rebuild_directory(&*file)?;
-            rebuilt.damaged.push((*name, error));
+            damage = Some(error);
             (found.holds, found.chunks)
         }
     };
@@ -120,5 +164,5 @@ fn read_pack(
     let length = diptych_format::ReadAt::len(&*file);
     let count = u32::try_from(rows.len()).unwrap_or(u32::MAX);
     let pack = IndexPack { name: Digest(*name.digest()), length, chunks: count, holds };
-    Ok(Some((pack, rows)))
+    Ok(Some(Read { pack, rows, damage }))
 }

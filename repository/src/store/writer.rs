@@ -145,8 +145,9 @@ impl StoreWriter {
 
     /// Hands a pack to those who make it durable; its directory was read back. Spec: R-7-2.
     fn end(&mut self, mut open: OpenPack) -> Result<()> {
-        if self.index.has_condemned() {
-            // The same chunks in the same order make the same pack, and whoever removes it goes by its name.
+        if self.index.leaves_packs_out() {
+            // The same chunks in the same order make the same pack: whoever removes it goes by its name, and one that is
+            // damaged stays as it is.
             // Spec: R-7-3.
             open.writer.set_salt(u64::from_le_bytes(random()?));
         }
