@@ -59,7 +59,7 @@ struct ListArguments {
 #[command(after_help = "\
 Example:
   diptych key add -r /backup/repo --label safe
-  diptych key passwd -r /backup/repo --new-password-file /root/new.password")]
+  diptych key passwd -r /backup/repo --new-password-file /etc/new.password")]
 struct AddArguments {
     #[command(flatten)]
     repository: RepositoryOptions,

@@ -11,7 +11,7 @@ use super::compare::Reused;
 use super::key::ChangeKey;
 
 /// Least part of a chunk, in percent, that must be in use for it to be used on.
-pub const MIN_LIVE: u8 = 75;
+pub const MIN_LIVE: u8 = 45;
 
 /// Says whether a payload chunk can be had.
 pub type HasChunk = Arc<dyn Fn(&Digest) -> Result<bool> + Send + Sync>;
