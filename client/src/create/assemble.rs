@@ -24,6 +24,7 @@ use super::read::{Dispatcher, FileRead, Item, LargePart, Outcome, read_jobs};
 use crate::names;
 use crate::owners;
 use crate::reuse::compare::Reused;
+use crate::reuse::contents::Contents;
 use crate::reuse::{Bases, Counts, Reason};
 
 /// What the streams become.
@@ -151,6 +152,12 @@ pub(crate) fn assemble(
             groups: BTreeSet::new(),
             content_bytes: 0,
             counts: Counts::default(),
+            // The last one is the newest that is whole.
+            contents: assembly
+                .bases
+                .as_ref()
+                .and_then(|bases| bases.in_order.last().cloned())
+                .map(|base| Contents::new(base, assembly.known_max)),
             path: Vec::new(),
             buffers,
             monitor: &**monitor,
@@ -180,6 +187,7 @@ struct Assembler<'a> {
     groups: BTreeSet<u32>,
     content_bytes: u64,
     counts: Counts,
+    contents: Option<Contents>,
     path: Vec<u8>,
     buffers: &'a Buffers,
     monitor: &'a dyn Monitor,
@@ -284,7 +292,10 @@ impl Assembler<'_> {
                         self.take_reused(*expected)
                     }
                     _ => {
-                        self.take_small(&entry, contents.get(range).unwrap_or(&[]))?;
+                        let is_known = reason == Some(Reason::New) && self.take_from_base(&entry);
+                        if !is_known {
+                            self.take_small(&entry, contents.get(range).unwrap_or(&[]))?;
+                        }
                         entry
                     }
                 },
@@ -351,6 +362,16 @@ impl Assembler<'_> {
             self.payload.remember(*digest, &only.slice);
         }
         entry
+    }
+
+    /// A content that the base has under another name: nothing is stored. False if it has not.
+    fn take_from_base(&mut self, entry: &Entry) -> bool {
+        let (Some(contents), Holds::Content { digest, .. }) = (&mut self.contents, &entry.holds) else {
+            return false;
+        };
+        let slices = contents.find(digest, entry.payload_length());
+        slices.iter().for_each(|slice| self.payload.reuse(&slice.slice, slice.chunk_length));
+        !slices.is_empty()
     }
 
     /// A content that was read whole: into the open group, or nowhere if it is known.

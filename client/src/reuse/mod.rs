@@ -9,6 +9,7 @@
 
 pub(crate) mod base;
 pub(crate) mod compare;
+pub(crate) mod contents;
 pub(crate) mod key;
 mod live;
 mod moved;

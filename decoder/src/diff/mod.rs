@@ -94,8 +94,9 @@ pub fn diff_below(
     sink: &mut DifferenceSink<'_>,
 ) -> Result<()> {
     let mut relinked = if path_a == path_b { links::changed(a, b)? } else { BTreeSet::new() };
-    let is_below =
-        |path: &[u8]| path.strip_prefix(path_a).is_some_and(|rest| path_a.is_empty() || rest.starts_with(b"/"));
+    let is_below = |path: &[u8]| {
+        path.strip_prefix(path_a).is_some_and(|rest| path_a.is_empty() || rest.starts_with(b"/"))
+    };
     relinked.retain(|path| is_below(path));
     let top = |archive: &Archive, path: &[u8]| {
         let found = archive.lookup(path)?.and_then(|found| found.below);
