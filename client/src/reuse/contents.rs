@@ -9,13 +9,14 @@ use diptych_repository::StreamSlice;
 
 use super::base::Base;
 
-/// So many new files are read before the base is gone through for their contents: it takes as long as some hundred files.
-const WORTH_IT: u32 = 32;
+/// The base is gone through for the contents of new files when there is one for so many of its entries: reading a file takes
+/// as long as going through some hundred rows.
+const ENTRIES_FOR_EACH: u64 = 1024;
 
 /// Where the base has which small content. Large ones need it not: they are cut into the same chunks again.
 pub(crate) struct Contents {
     base: Base,
-    new_files: u32,
+    new_files: u64,
     most: usize,
     /// Start of the payload; none while the base has not been gone through.
     starts: Option<HashMap<(Digest, u64), u64>>,
@@ -30,7 +31,9 @@ impl Contents {
     /// Where the base has a content, if it has it and all of it can be had. A base that cannot be read has none.
     pub(crate) fn find(&mut self, digest: &Digest, length: u64) -> Vec<StreamSlice> {
         self.new_files = self.new_files.saturating_add(1);
-        if self.new_files < WORTH_IT || length == 0 || length >= LARGE_MIN {
+        let is_worth_it =
+            self.new_files.saturating_mul(ENTRIES_FOR_EACH) >= self.base.archive.trailer().entries;
+        if !is_worth_it || length == 0 || length >= LARGE_MIN {
             return Vec::new();
         }
         let (archive, most) = (&self.base.archive, self.most);
