@@ -23,6 +23,7 @@ pub mod forget;
 pub mod hash;
 mod links;
 pub mod list;
+pub mod maps;
 pub mod mode;
 pub mod names;
 pub mod open;
@@ -37,6 +38,7 @@ pub mod select;
 pub mod size;
 pub mod snapshots;
 pub mod spool;
+pub mod stats;
 pub mod verify;
 
 pub use error::{Error, Result};

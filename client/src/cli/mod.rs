@@ -25,6 +25,7 @@ mod repository;
 mod restore;
 mod signals;
 mod snapshots;
+mod stats;
 mod terminal;
 mod verify;
 
@@ -80,6 +81,7 @@ enum Verb {
     Restore(restore::Arguments),
     Ls(ls::Arguments),
     Find(find::Arguments),
+    Stats(stats::Arguments),
     Forget(forget::Arguments),
     Key(key::Arguments),
     Unforget(forget::UnforgetArguments),
@@ -130,6 +132,7 @@ fn run_verb(cli: &Cli) -> Result<Outcome> {
         Verb::Restore(arguments) => restore::run(arguments, &cli.common),
         Verb::Ls(arguments) => ls::run(arguments, &cli.common),
         Verb::Find(arguments) => find::run(arguments, &cli.common),
+        Verb::Stats(arguments) => stats::run(arguments, &cli.common),
         Verb::Key(arguments) => key::run(arguments, &cli.common),
         Verb::Forget(arguments) => forget::run(arguments, &cli.common),
         Verb::Unforget(arguments) => forget::run_unforget(arguments, &cli.common),
