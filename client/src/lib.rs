@@ -13,6 +13,7 @@ pub mod check;
 pub mod cli;
 mod commit;
 pub mod content;
+pub mod copy;
 pub mod create;
 pub mod diff;
 pub mod error;
