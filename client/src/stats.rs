@@ -18,7 +18,7 @@ pub struct Stats {
     pub entries: u64,
     /// Bytes of contents, holes counted.
     pub content_bytes: u64,
-    /// Bytes of the payload streams: without holes, and without what is twice in one snapshot.
+    /// Bytes of the payload streams: contents without holes.
     pub payload_bytes: u64,
     /// Bytes of the metadata streams.
     pub metadata_bytes: u64,

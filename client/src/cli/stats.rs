@@ -74,7 +74,7 @@ fn fields(stats: &Stats) -> serde_json::Value {
 fn text(stats: &Stats) -> String {
     let packs = stats.packs.map_or_else(String::new, |packs| format!(" in {packs} packs"));
     format!(
-        "snapshots  {}, {} entries\ncontents   {}\npayload    {} without holes and repetitions within a snapshot\n\
+        "snapshots  {}, {} entries\ncontents   {}\npayload    {} without holes\n\
          metadata   {}\nstored     {}, {} chunks{packs}\nratio      {:.1}: contents to what is stored\n",
         stats.snapshots,
         stats.entries,
