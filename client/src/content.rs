@@ -5,12 +5,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use diptych_decoder::{ContentMap, Part};
 use diptych_format::digest::ContentHasher;
-use diptych_format::map::Slice;
 use diptych_format::{Digest, Error, Result, Stream};
-use diptych_repository::{ChunkBytes, Decompressor, StreamReader, Verify};
+use diptych_repository::{ChunkBytes, Decompressor, EachChunk, StreamReader, StreamSlice, Verify};
 
 /// A slice of at least this length is likely to be most of its chunk, which then is not worth keeping.
 pub const SLICE_LARGE: u64 = 128 << 10;
+
+/// Most bytes of slices whose chunks are asked for at once.
+const RUN_BYTES: u64 = 8 << 20;
 
 /// Takes the bytes of a content, in order.
 pub trait Sink {
@@ -82,18 +84,26 @@ impl ContentReader {
             match part {
                 Part::Data { content_offset, payload_offset, length } => {
                     let end = payload_offset.saturating_add(length);
-                    for slice in self.payload.slices(payload_offset..end)? {
-                        let offset = content_offset.saturating_add(slice.position - payload_offset);
-                        if let Some(standing) = sink.standing(offset, slice.slice.length as usize)?
-                            && slice.slice.start == 0
-                            && self.payload.chunk_id(standing) == slice.slice.chunk
+                    let slices = self.payload.slices(payload_offset..end)?;
+                    let offset_of =
+                        |slice: &StreamSlice| content_offset.saturating_add(slice.position - payload_offset);
+                    let mut rest = &slices[..];
+                    while let Some((first, others)) = rest.split_first() {
+                        let offset = offset_of(first);
+                        if let Some(standing) = sink.standing(offset, first.slice.length as usize)?
+                            && first.slice.start == 0
+                            && self.payload.chunk_id(standing) == first.slice.chunk
                         {
                             hasher.update(standing);
+                            rest = others;
                             continue;
                         }
-                        self.with_slice(&slice.slice, slice.position, &mut |bytes| {
+                        let count = run_of(rest);
+                        let (now, later) = rest.split_at_checked(count).unwrap_or((rest, &[]));
+                        rest = later;
+                        self.with_slices(now, &mut |slice, bytes| {
                             hasher.update(bytes);
-                            sink.data(offset, bytes)
+                            sink.data(offset_of(slice), bytes)
                         })?;
                     }
                 }
@@ -106,26 +116,43 @@ impl ContentReader {
         Ok(hasher.finish())
     }
 
-    fn with_slice(
+    /// Hands the bytes of slices to `take`, one after another: one from the cache, or several that are large.
+    fn with_slices(
         &mut self,
-        slice: &Slice,
-        position: u64,
-        take: &mut dyn FnMut(&[u8]) -> Result<()>,
+        slices: &[StreamSlice],
+        take: &mut dyn FnMut(&StreamSlice, &[u8]) -> Result<()>,
     ) -> Result<()> {
-        let at = |error: Error| error.at(Stream::Payload, position);
-        if u64::from(slice.length) < SLICE_LARGE {
-            let chunk = self.payload.chunk(&slice.chunk).map_err(at)?;
-            return take(StreamReader::part(&chunk, slice).map_err(at)?);
+        let at = |slice: &StreamSlice| {
+            let position = slice.position;
+            move |error: Error| error.at(Stream::Payload, position)
+        };
+        if let [slice] = slices
+            && u64::from(slice.slice.length) < SLICE_LARGE
+        {
+            let chunk = self.payload.chunk(&slice.slice.chunk).map_err(at(slice))?;
+            return take(slice, StreamReader::part(&chunk, &slice.slice).map_err(at(slice))?);
         }
-        let chunk = self.take_chunk(&slice.chunk).map_err(at)?;
-        let result = StreamReader::part(&chunk, slice).map_err(at).and_then(take);
-        self.give_back(chunk);
-        result
+        let ids: Vec<Digest> = slices.iter().map(|slice| slice.slice.chunk).collect();
+        let mut next = slices.iter();
+        self.payload.read_chunks(&ids, self.verify, &mut self.decompressor, &mut |_, chunk, decompressor| {
+            let Some(slice) = next.next() else { return Ok(()) };
+            let chunk = chunk.map_err(at(slice))?;
+            StreamReader::part(&chunk, &slice.slice)
+                .map_err(at(slice))
+                .and_then(|bytes| take(slice, bytes))?;
+            decompressor.recycle(chunk);
+            Ok(())
+        })
     }
 
     /// Reads a chunk past the cache; give it back when it is no longer needed.
     pub fn take_chunk(&mut self, chunk: &Digest) -> Result<ChunkBytes> {
         self.payload.read_chunk(chunk, self.verify, &mut self.decompressor)
+    }
+
+    /// Reads chunks past the cache, in this order; those that lie together at once.
+    pub fn take_chunks(&mut self, ids: &[Digest], each: &mut EachChunk<'_>) -> Result<()> {
+        self.payload.read_chunks(ids, self.verify, &mut self.decompressor, each)
     }
 
     /// Takes the memory of a chunk for the next one.
@@ -137,6 +164,18 @@ impl ContentReader {
     pub fn payload(&self) -> &Arc<StreamReader> {
         &self.payload
     }
+}
+
+/// How many of the first slices are read at once: one, or those that are large, which are likely to have been stored one
+/// after another.
+fn run_of(slices: &[StreamSlice]) -> usize {
+    let mut bytes = 0;
+    let is_taken = |slice: &&StreamSlice| {
+        let length = u64::from(slice.slice.length);
+        bytes += length;
+        length >= SLICE_LARGE && bytes <= RUN_BYTES
+    };
+    slices.iter().take_while(is_taken).count().max(1)
 }
 
 /// Readers for several threads, each with its buffers, kept from task to task.

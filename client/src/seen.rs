@@ -3,6 +3,7 @@
 //!
 //! A note for each location, in the user's state directory. Without such a directory nothing is remembered.
 
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 use diptych_repository::Repository;
@@ -27,7 +28,9 @@ fn file_of(location: &str) -> Option<PathBuf> {
     let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let state =
         absolute("XDG_STATE_HOME").or_else(|| absolute("HOME").map(|home| home.join(".local/state")))?;
-    let name = blake3::hash(location.as_bytes()).to_hex();
+    // Which place a relative path names depends on where one stands.
+    let place = std::fs::canonicalize(location).unwrap_or_else(|_| PathBuf::from(location));
+    let name = blake3::hash(place.as_os_str().as_bytes()).to_hex();
     Some(state.join("diptych/seen").join(format!("{name}.json")))
 }
 
@@ -108,7 +111,7 @@ impl Seen {
             return None;
         }
         Some(format!(
-            "snapshot {} of {time} was seen here before and is gone, and nothing newer is there: an older state may have \\
+            "snapshot {} of {time} was seen here before and is gone, and nothing newer is there: an older state may have \
              been put in place",
             id.chars().take(8).collect::<String>()
         ))

@@ -89,6 +89,11 @@ pub struct Filter {
 }
 
 impl Filter {
+    /// Whether all snapshots pass.
+    pub fn is_everything(&self) -> bool {
+        self.host.is_none() && self.tags.is_empty() && self.paths.is_empty()
+    }
+
     /// Whether a snapshot passes.
     pub fn takes(&self, snapshot: &Snapshot) -> bool {
         let paths: HashSet<&[u8]> = snapshot

@@ -32,7 +32,7 @@ pub use counters::Counters;
 pub use file::FileReadAt;
 pub use index::{Index, IndexFile, Location};
 pub use keys::{ChunkKeys, DocumentKeys, MasterKey, Padding};
-pub use pack::{ChunkSource, PackReader, PackWriter};
+pub use pack::{ChunkPlace, ChunkSource, EachChunk, PackReader, PackWriter};
 pub use place::{KeptFile, told};
 pub use repository::Repository;
 pub use store::{StoreReader, StoreWriter};

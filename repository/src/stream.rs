@@ -17,7 +17,7 @@ use crate::cache::Cache;
 use crate::chunk::{ChunkBytes, Decompressor, Verify};
 use crate::counters::Counters;
 use crate::keys::ChunkKeys;
-use crate::pack::ChunkSource;
+use crate::pack::{ChunkPlace, ChunkSource, EachChunk};
 use crate::segments::{LoadedSegment, StreamMap};
 
 /// Segments get this share of a cache, and no less than the least.
@@ -129,6 +129,26 @@ impl StreamReader {
         let bytes = self.source.read_chunk(self.kind, id, verify, decompressor)?;
         self.caches.counters.chunk_decoded();
         Ok(bytes)
+    }
+
+    /// Where a chunk lies, if that is worth knowing.
+    pub fn place(&self, id: &Digest) -> Option<ChunkPlace> {
+        self.source.place(self.kind, id)
+    }
+
+    /// Reads chunks past the cache, in this order, and hands each to `each`: for whoever has sorted them by place, or
+    /// takes those that were stored together.
+    pub fn read_chunks(
+        &self,
+        ids: &[Digest],
+        verify: Verify,
+        decompressor: &mut Decompressor,
+        each: &mut EachChunk<'_>,
+    ) -> Result<()> {
+        self.source.read_chunks(self.kind, ids, verify, decompressor, &mut |id, bytes, decompressor| {
+            self.caches.counters.chunk_decoded();
+            each(id, bytes, decompressor)
+        })
     }
 
     /// The bytes of a slice in its chunk.

@@ -6,6 +6,7 @@
 mod backup;
 mod cat;
 mod check;
+mod copy;
 mod create;
 mod diff;
 mod export;
@@ -25,6 +26,7 @@ mod repository;
 mod restore;
 mod signals;
 mod snapshots;
+mod stats;
 mod terminal;
 mod verify;
 
@@ -80,6 +82,8 @@ enum Verb {
     Restore(restore::Arguments),
     Ls(ls::Arguments),
     Find(find::Arguments),
+    Stats(stats::Arguments),
+    Copy(copy::Arguments),
     Forget(forget::Arguments),
     Key(key::Arguments),
     Unforget(forget::UnforgetArguments),
@@ -130,6 +134,8 @@ fn run_verb(cli: &Cli) -> Result<Outcome> {
         Verb::Restore(arguments) => restore::run(arguments, &cli.common),
         Verb::Ls(arguments) => ls::run(arguments, &cli.common),
         Verb::Find(arguments) => find::run(arguments, &cli.common),
+        Verb::Copy(arguments) => copy::run(arguments, &cli.common),
+        Verb::Stats(arguments) => stats::run(arguments, &cli.common),
         Verb::Key(arguments) => key::run(arguments, &cli.common),
         Verb::Forget(arguments) => forget::run(arguments, &cli.common),
         Verb::Unforget(arguments) => forget::run_unforget(arguments, &cli.common),

@@ -56,9 +56,17 @@ pub struct PasswordOptions {
     /// Take the password from the first line that COMMAND (run by the shell) prints.
     #[arg(long, value_name = "COMMAND", env = "DIPTYCH_PASSWORD_COMMAND", hide_env_values = true)]
     password_command: Option<String>,
+    /// The variable that has it else.
+    #[arg(skip = "DIPTYCH_PASSWORD")]
+    variable: &'static str,
 }
 
 impl PasswordOptions {
+    /// From a file, or else from a variable of another name.
+    pub fn of_file(password_file: Option<PathBuf>, variable: &'static str) -> Self {
+        Self { password_file, password_command: None, variable }
+    }
+
     /// The password that was given other than by hand.
     pub fn given(&self) -> Result<Option<Vec<u8>>> {
         if let Some(file) = &self.password_file {
@@ -81,7 +89,7 @@ impl PasswordOptions {
             return first_line(output.stdout, &place).map(Some);
         }
         use std::os::unix::ffi::OsStringExt;
-        match std::env::var_os("DIPTYCH_PASSWORD") {
+        match std::env::var_os(self.variable) {
             Some(password) if !password.is_empty() => Ok(Some(password.into_vec())),
             _ => Ok(None),
         }
@@ -128,8 +136,8 @@ fn first_line(bytes: Vec<u8>, place: &str) -> Result<Vec<u8>> {
 
 fn ask(prompt: &str) -> Result<Vec<u8>> {
     rpassword::prompt_password(prompt).map(String::into_bytes).map_err(|_| {
-        let what = "there is no terminal to ask for the password: give DIPTYCH_PASSWORD, --password-file or \
-            --password-command";
+        let what = "there is no terminal to ask for the password: give it in a file, by a command or in the environment, as \
+            --help says";
         Error::Usage(what.to_owned())
     })
 }

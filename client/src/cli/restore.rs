@@ -137,8 +137,12 @@ pub(super) fn run(arguments: &Arguments, common: &Common) -> Result<Outcome> {
     let report = report?;
     match terminal.json() {
         Some(json) => json.send(&summary_event("restore", summary(&snapshot, &options, &report, &terminal))),
-        None if common.quiet => {}
-        None => say(&snapshot, &options, &report, &terminal),
+        None => {
+            if !common.quiet {
+                say(&snapshot, &options, &report, &terminal);
+            }
+            say_incomplete(report.counts.incomplete, common.verbose);
+        }
     }
     Ok(Outcome::of_losses(report.losses + report.counts.incomplete))
 }
@@ -186,8 +190,15 @@ fn say(snapshot: &Listed, options: &RestoreOptions, report: &RestoreReport, term
         terminal.elapsed().as_secs_f64(),
         terminal.problem_count(),
     ));
-    if counts.incomplete > 0 {
-        let names = if terminal.is_verbose() { "named above" } else { "-v names them" };
-        output::say(&format!("{} entries are not whole in the snapshot itself; {names}", counts.incomplete));
-    }
+}
+
+/// An exit code of 3 is never left without a word.
+fn say_incomplete(count: u64, is_named: bool) {
+    let (entries, them) = match count {
+        0 => return,
+        1 => ("1 entry is".to_owned(), "it"),
+        _ => (format!("{count} entries are"), "them"),
+    };
+    let names = if is_named { "named above".to_owned() } else { format!("-v names {them}") };
+    output::say(&format!("{entries} not whole in the snapshot itself; {names}"));
 }

@@ -112,11 +112,6 @@ impl Terminal {
         self.shared.started.elapsed()
     }
 
-    /// Whether each entry is named.
-    pub fn is_verbose(&self) -> bool {
-        self.is_verbose
-    }
-
     /// Where events go, if they do.
     pub fn json(&self) -> Option<&JsonTo> {
         self.json.as_ref()

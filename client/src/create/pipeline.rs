@@ -121,6 +121,21 @@ pub(crate) fn write_maps(
     Ok(Maps { metadata, payload, stored })
 }
 
+/// Writes one map; gives its root.
+pub(crate) fn write_map(
+    slices: impl Iterator<Item = Result<(Slice, Option<u32>)>>,
+    storing: &Storing<'_>,
+    writer: &mut dyn ChunkWriter,
+) -> Result<SegmentRef> {
+    let (root, segments) = build_map(slices, &storing.keys)?;
+    let mut compressor = storing.metadata_compressor();
+    let mut present = std::collections::HashSet::new();
+    for segment in segments.iter().filter(|segment| present.insert(segment.id)) {
+        write_segment(segment, storing, &mut compressor, writer)?;
+    }
+    Ok(root)
+}
+
 fn write_segment(
     segment: &BuiltSegment,
     storing: &Storing<'_>,

@@ -1,8 +1,8 @@
 //! `extract`: the tree of an archive, or parts of it, written into a directory.
 //!
 //! One thread walks the tables in order, makes directories and forms tasks; several threads read contents, prove them
-//! and write files. Small files go by the chunk that holds them, so that each chunk is decoded once; a file longer than
-//! a leaf of its digest is written by several threads at once. A directory gets its attributes when the last entry below
+//! and write files. Small files go by the chunk that holds them, so that each chunk is decoded once, and in the order in
+//! which packs hold the chunks; a file longer than a leaf of its digest is written by several threads at once. A directory gets its attributes when the last entry below
 //! it is there: whoever is done with that entry sees to it. Memory is bounded by the queue and by the open path.
 
 pub(crate) mod choice;
@@ -14,6 +14,7 @@ mod plan;
 pub(crate) mod rules;
 pub(crate) mod space;
 mod tree;
+mod window;
 mod work;
 
 pub use rules::Overwrite;

@@ -7,7 +7,7 @@ use diptych_decoder::{Descend, Row, Visitor};
 use diptych_format::digest::LEAF_LENGTH;
 use diptych_format::{Entry, Error as FormatError, Kind, Result as FormatResult, Status};
 
-use crate::batch::{Batcher, Lies};
+use crate::batch::{Batch, Batcher, Lies};
 use crate::error::{Error, Result};
 use crate::links::{PathKey, key_of};
 use crate::pool::Queue;
@@ -18,6 +18,7 @@ use super::choice::Choice;
 use super::groups::Admitted;
 use super::part::Part;
 use super::tree::Directory;
+use super::window::Window;
 use super::work::{Extractor, Task};
 
 /// Most leaves of a content that is written by several threads; beyond it, holes are what makes it long.
@@ -28,6 +29,7 @@ pub struct Planner<'p> {
     extractor: &'p Extractor<'p>,
     queue: &'p Queue<'p, Task>,
     batcher: Batcher<Item>,
+    window: Window<Item>,
     part: &'p Part<'p>,
     choice: Choice<'p>,
     /// The open path. Directories on the way to what is selected are made when something is.
@@ -59,7 +61,8 @@ impl<'p> Planner<'p> {
         choice: Choice<'p>,
     ) -> Self {
         let batcher = Batcher::new(Arc::clone(&part.payload));
-        Self { extractor, queue, batcher, part, choice, open: Vec::new(), stopped: None }
+        let window = Window::default();
+        Self { extractor, queue, batcher, window, part, choice, open: Vec::new(), stopped: None }
     }
 
     /// Walks what is extracted.
@@ -83,8 +86,21 @@ impl<'p> Planner<'p> {
     }
 
     fn flush(&mut self) -> Result<()> {
-        let queue = self.queue;
-        self.batcher.finish().try_for_each(|batch| queue.push(Task::Batch(batch)))
+        let batches: Vec<Batch<Item>> = self.batcher.finish().collect();
+        batches.into_iter().try_for_each(|batch| self.send(batch))?;
+        let runs = self.window.flush();
+        self.send_runs(runs)
+    }
+
+    /// Lets a batch wait for its neighbours, if it is known which those are.
+    fn send(&mut self, batch: Batch<Item>) -> Result<()> {
+        let place = batch.chunk.and_then(|chunk| self.part.payload.place(&chunk));
+        let runs = self.window.push(place, batch);
+        self.send_runs(runs)
+    }
+
+    fn send_runs(&self, runs: Vec<Vec<Batch<Item>>>) -> Result<()> {
+        runs.into_iter().try_for_each(|run| self.queue.push(Task::Run(run)))
     }
 
     /// Keeps an error that ends the job, and ends the walk.
@@ -185,7 +201,7 @@ impl<'p> Planner<'p> {
 
     fn batch(&mut self, item: Item, slice: Option<diptych_format::map::Slice>) -> FormatResult<()> {
         let result = match self.batcher.push(item, slice) {
-            Some(batch) => self.queue.push(Task::Batch(batch)),
+            Some(batch) => self.send(batch),
             None => Ok(()),
         };
         self.stop_with(result)

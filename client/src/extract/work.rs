@@ -27,8 +27,8 @@ use super::{Counts, Incomplete};
 
 /// What a thread is given.
 pub enum Task {
-    /// Small contents of one chunk, and entries without any.
-    Batch(Batch<Item>),
+    /// Small contents of chunks that lie together, and entries without any.
+    Run(Vec<Batch<Item>>),
     /// A content of several chunks, or with holes.
     Whole(Item),
     /// One leaf of a long content.
@@ -122,7 +122,7 @@ impl<'x> Extractor<'x> {
     /// Does a task.
     pub fn work(&self, task: Task) -> Result<()> {
         match task {
-            Task::Batch(batch) => self.readers.with(|reader| self.batch(batch, reader)),
+            Task::Run(batches) => self.readers.with(|reader| self.run(batches, reader)),
             Task::Whole(item) => self.readers.with(|reader| self.whole(item, reader)),
             Task::Leaf(large, leaf) => {
                 self.readers.with(|reader| self.leaf(&large, leaf, reader));
@@ -279,28 +279,56 @@ impl<'x> Extractor<'x> {
         }))
     }
 
-    fn batch(&self, batch: Batch<Item>, reader: &mut ContentReader) -> Result<()> {
-        let Batch { chunk, items, .. } = batch;
-        let (mut wanted, mut bytes) = (Vec::with_capacity(items.len()), 0);
-        for (item, slice) in items {
-            if let Some((item, fate)) = self.sift(item, Some(reader))? {
-                bytes += slice.map_or(0, |slice| u64::from(slice.length));
-                wanted.push((item, slice, fate));
+    fn run(&self, batches: Vec<Batch<Item>>, reader: &mut ContentReader) -> Result<()> {
+        let mut wanted: Vec<Wanted> = Vec::with_capacity(batches.len());
+        for Batch { chunk, items, .. } in batches {
+            let mut new = Wanted { chunk, items: Vec::with_capacity(items.len()), bytes: 0 };
+            let of_chunk = match wanted.last_mut() {
+                Some(last) if chunk.is_some() && last.chunk == chunk => last,
+                _ => &mut new,
+            };
+            for (item, slice) in items {
+                if let Some((item, fate)) = self.sift(item, Some(reader))? {
+                    of_chunk.bytes += slice.map_or(0, |slice| u64::from(slice.length));
+                    of_chunk.items.push((item, slice, fate));
+                }
+            }
+            if !new.items.is_empty() {
+                wanted.push(new);
             }
         }
-        let Some(id) = chunk.filter(|_| bytes > 0) else { return self.items(wanted, Ok(&[]), reader) };
-        if bytes < SLICE_LARGE {
-            let chunk = reader.payload().chunk(&id);
-            let bytes = chunk.as_ref().map(|chunk| &chunk[..]);
-            return self.items(wanted, bytes, reader);
+        let (mut wanted, without): (Vec<_>, Vec<_>) = wanted.into_iter().partition(|wanted| wanted.bytes > 0);
+        for Wanted { items, .. } in without {
+            self.items(items, Ok(&[]))?;
         }
-        match reader.take_chunk(&id) {
-            Ok(chunk) => {
-                let result = self.items(wanted, Ok(&chunk), reader);
-                reader.give_back(chunk);
-                result
+        if let [Wanted { chunk: Some(id), bytes, .. }] = &wanted[..]
+            && *bytes < SLICE_LARGE
+        {
+            let chunk = reader.payload().chunk(id);
+            let items = wanted.pop().map_or_else(Vec::new, |wanted| wanted.items);
+            return self.items(items, chunk.as_ref().map(|chunk| &chunk[..]));
+        }
+        let ids: Vec<Digest> = wanted.iter().filter_map(|wanted| wanted.chunk).collect();
+        let mut wanted = wanted.into_iter();
+        let mut stopped = None;
+        let read = reader.take_chunks(&ids, &mut |_, chunk, decompressor| {
+            let Some(Wanted { items, .. }) = wanted.next() else { return Ok(()) };
+            let done = self.items(items, chunk.as_ref().map(|chunk| &chunk[..]));
+            if let Ok(chunk) = chunk {
+                decompressor.recycle(chunk);
             }
-            Err(error) => self.items(wanted, Err(&error), reader),
+            done.map_err(|error| {
+                stopped = Some(error);
+                FormatError::missing("the job was told to end")
+            })
+        });
+        match (stopped, read) {
+            (Some(error), _) => Err(error),
+            (None, Err(error)) => {
+                // Whatever is not to be had is told of every entry that needs it.
+                wanted.try_for_each(|Wanted { items, .. }| self.items(items, Err(&error)))
+            }
+            (None, Ok(())) => Ok(()),
         }
     }
 
@@ -309,7 +337,6 @@ impl<'x> Extractor<'x> {
         &self,
         items: Vec<(Item, Option<Slice>, Fate)>,
         chunk: Result<&[u8], &FormatError>,
-        reader: &mut ContentReader,
     ) -> Result<()> {
         for (item, slice, fate) in items {
             let bytes = match (slice, chunk) {
@@ -318,7 +345,7 @@ impl<'x> Extractor<'x> {
                 (Some(_), Err(error)) => Err(error.again()),
             };
             let written = bytes.and_then(|bytes| self.write_small(&item, &fate, bytes));
-            self.settle(item, written.map(Done::Restored), Some(reader))?;
+            self.settle(item, written.map(Done::Restored), None)?;
         }
         Ok(())
     }
@@ -521,6 +548,14 @@ impl<'x> Extractor<'x> {
             }
         }
     }
+}
+
+/// What is to be written of the contents in one chunk.
+struct Wanted {
+    chunk: Option<Digest>,
+    items: Vec<(Item, Option<Slice>, Fate)>,
+    /// Bytes of all of them.
+    bytes: u64,
 }
 
 /// What was found out about an item.

@@ -22,7 +22,7 @@ pub(crate) use fresh::row;
 pub(crate) use merge::{Input, merge, write_index};
 pub use view::{IndexView, PackRows, PackSum, PlacedChunk};
 
-use crate::pack::StoredChunk;
+use crate::pack::{ChunkPlace, StoredChunk};
 use crate::place::{KeptFile, told};
 use fresh::Fresh;
 
@@ -40,6 +40,13 @@ pub struct Location {
     pub pack: Digest,
     /// The chunk in it.
     pub chunk: StoredChunk,
+}
+
+impl Location {
+    /// Where it starts and ends.
+    pub fn place(&self) -> ChunkPlace {
+        ChunkPlace { pack: self.pack, start: self.chunk.offset, end: self.chunk.end() }
+    }
 }
 
 /// An index file that is treated as not there. Spec: R-2-2.

@@ -8,14 +8,8 @@ use diptych_format::{Class, Digest, Error, ReadAt, Result, Stream};
 
 use crate::chunk::{ChunkBytes, Decompressor, Verify};
 use crate::index::{Index, Location};
-use crate::pack::ChunkSource;
+use crate::pack::{ChunkPlace, ChunkSource, EachChunk};
 use crate::place::told;
-
-/// Bytes between two chunks that are read with them: on a disk as well as over a network, reading these takes less
-/// than asking again.
-const GAP_MAX: u64 = 128 << 10;
-/// Bytes that are read at once, unless one chunk is longer.
-const RUN_MAX: u64 = 8 << 20;
 
 /// The chunks of a repository. Threads share it.
 #[derive(Clone)]
@@ -43,14 +37,15 @@ impl StoreReader {
             let mut rest = run;
             while let Some((first, others)) = rest.split_first() {
                 let start = first.chunk.offset;
-                let mut end = end_of(first);
+                let mut last = first.place();
                 let is_near = |location: &&Location| {
-                    let (from, to) = (location.chunk.offset, end_of(location));
-                    let is_near = from >= end && from - end <= GAP_MAX && to - start <= RUN_MAX;
-                    end = if is_near { to } else { end };
+                    let next = location.place();
+                    let is_near = last.runs_into(&next, start);
+                    last = if is_near { next } else { last };
                     is_near
                 };
                 let count = 1 + others.iter().take_while(is_near).count();
+                let end = last.end;
                 let (now, later) = rest.split_at_checked(count).unwrap_or((rest, &[]));
                 rest = later;
                 // The index has checked that chunks are not longer than their limits.
@@ -160,8 +155,48 @@ impl ChunkSource for StoreReader {
             is_new = true;
         }
     }
+
+    fn place(&self, kind: ChunkKind, id: &Digest) -> Option<ChunkPlace> {
+        // What cannot be found is told when it is read.
+        let found = self.index.find(id).ok().flatten();
+        found.filter(|location| location.chunk.header.kind == kind).map(|location| location.place())
+    }
+
+    fn read_chunks(
+        &self,
+        kind: ChunkKind,
+        ids: &[Digest],
+        verify: Verify,
+        decompressor: &mut Decompressor,
+        each: &mut EachChunk<'_>,
+    ) -> Result<()> {
+        let mut locations = Vec::with_capacity(ids.len());
+        for id in ids {
+            match self.index.find(id)? {
+                Some(location) if location.chunk.header.kind == kind => locations.push(location),
+                _ => {
+                    self.run(&mut locations, verify, decompressor, each)?;
+                    let bytes = self.read_chunk(kind, id, verify, decompressor);
+                    each(id, bytes, decompressor)?;
+                }
+            }
+        }
+        self.run(&mut locations, verify, decompressor, each)
+    }
 }
 
-fn end_of(location: &Location) -> u64 {
-    location.chunk.end()
+impl StoreReader {
+    /// Reads what was gathered, and gathers anew.
+    fn run(
+        &self,
+        locations: &mut Vec<Location>,
+        verify: Verify,
+        decompressor: &mut Decompressor,
+        each: &mut EachChunk<'_>,
+    ) -> Result<()> {
+        let locations = std::mem::take(locations);
+        self.read_run(&locations, verify, decompressor, |location, bytes, decompressor| {
+            each(&location.chunk.header.id, bytes, decompressor)
+        })
+    }
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 use diptych_repository::Repository;
 use diptych_repository::documents::{Body, Snapshot, SnapshotKind};
 use diptych_tests::command::{Finished, command, finish};
-use diptych_tests::{Random, TestDir, Tree, tree};
+use diptych_tests::{Random, Run, TestDir, Tree, tree};
 use jiff::SignedDuration;
 use serde_json::Value;
 
@@ -400,4 +400,167 @@ fn put_copy(dir: &TestDir, id: &str, change: impl FnOnce(&mut Snapshot)) -> Stri
     let Body::Snapshot(mut snapshot) = found.document.body else { panic!("{id} is no snapshot") };
     change(&mut snapshot);
     repository.put_snapshot(SnapshotKind::Snapshot, Body::Snapshot(snapshot)).unwrap().id.to_string()
+}
+
+#[test]
+fn stats_count_what_is_stored_once() {
+    let dir = with_repository("stats");
+    let twice = Random::new(3).bytes(300_000);
+    let sparse = Tree::runs([Run::Hole(1 << 20), Run::Data(b"end".to_vec())]);
+    tree! { "a" => Tree::file(twice.clone()), "b" => Tree::file(twice), "s" => sparse }
+        .create(&dir.join("tree"));
+    let first = backup(&dir, "");
+    let stats = |words: &str| json_lines(run(&dir, &format!("stats --json{words}"))).remove(0);
+    let one = stats("");
+    let number = |stats: &Value, key: &str| stats[key].as_u64().unwrap();
+    assert_eq!((number(&one, "snapshots"), number(&one, "entries")), (1, 4));
+    assert_eq!(
+        (number(&one, "content_bytes"), number(&one, "payload_bytes")),
+        (600_003 + (1 << 20), 600_003)
+    );
+    let packs: u64 = names_in(&dir.join("repo/data"))
+        .iter()
+        .flat_map(|two| fs::read_dir(dir.join("repo/data").join(two)).unwrap())
+        .map(|pack| pack.unwrap().metadata().unwrap().len())
+        .sum();
+    assert_eq!(number(&one, "stored_bytes"), packs);
+    backup(&dir, "");
+    let two = stats("");
+    assert_eq!(number(&two, "content_bytes"), 2 * number(&one, "content_bytes"));
+    assert!(two["ratio"].as_f64() > Some(3.9), "{two}");
+    // What both share is counted once, and what one alone has is not counted for the other.
+    let both = stats(&format!(" {first} latest"));
+    let of_first = stats(&format!(" {first}"));
+    assert_eq!(number(&both, "chunks"), number(&two, "chunks"));
+    assert!(number(&of_first, "chunks") <= number(&both, "chunks"));
+    assert!(number(&of_first, "stored_bytes") > 300_000);
+    fs::write(dir.join("tree/c"), Random::new(4).bytes(500_000)).unwrap();
+    backup(&dir, " --tag large");
+    assert_eq!(stats(&format!(" {first}")), of_first);
+    assert!(number(&stats(" --tag large"), "stored_bytes") > 800_000);
+}
+
+/// Backs `tree` up twice with a change between; gives the ids.
+fn two_snapshots(dir: &TestDir) -> [String; 2] {
+    let mut random = Random::new(11);
+    tree! {
+        "large" => Tree::file(random.bytes(900_000)),
+        "d" => tree! { "small" => Tree::file("some bytes"), "hole" => Tree::runs([Run::Hole(1 << 20), Run::Data(random.bytes(5000))]) },
+    }
+    .create(&dir.join("tree"));
+    let first = backup(dir, " --tag first");
+    fs::write(dir.join("tree/d/small"), random.bytes(50_000)).unwrap();
+    [first, backup(dir, "")]
+}
+
+#[test]
+fn copies_are_what_they_are_copies_of_whatever_the_keys() {
+    for (name, from, to) in [
+        ("plain", "", "--no-encryption"),
+        ("opened", "one", "--no-encryption"),
+        ("both", "one", ""),
+    ] {
+        let dir = TestDir::new(&format!("copy-{name}"));
+        let with = |repo: &str, words: &str| {
+            let mut command = command(words.split(' ').filter(|word| !word.is_empty()));
+            command
+                .current_dir(dir.path())
+                .env("DIPTYCH_REPO", repo)
+                .env("DIPTYCH_TO_PASSWORD", if to.is_empty() { "two" } else { "" });
+            let password = if repo == "repo" {
+                from
+            } else if to.is_empty() {
+                "two"
+            } else {
+                ""
+            };
+            finish(command.env("DIPTYCH_PASSWORD", password))
+        };
+        with("repo", if from.is_empty() { "init --no-encryption" } else { "init" }).assert_code(0);
+        with("other", &format!("init {to}")).assert_code(0);
+        let mut random = Random::new(11);
+        tree! { "large" => Tree::file(random.bytes(900_000)), "d" => tree! { "small" => Tree::file("some bytes") } }
+            .create(&dir.join("tree"));
+        with("repo", "backup tree --tag first").assert_code(0);
+        let summary = json_lines(with("repo", "copy --to other --json")).pop().unwrap();
+        assert_eq!((summary["copied"].as_u64(), summary["there"].as_u64()), (Some(1), Some(0)), "{name}");
+        fs::write(dir.join("tree/d/small"), random.bytes(50_000)).unwrap();
+        with("repo", "backup tree").assert_code(0);
+        // Now the first is there, and little of the second is new.
+        let summary = json_lines(with("repo", "copy --to other --json")).pop().unwrap();
+        assert_eq!((summary["copied"].as_u64(), summary["there"].as_u64()), (Some(1), Some(1)), "{name}");
+        assert!(summary["stored_bytes"].as_u64() < Some(200_000), "{name}: {summary}");
+        let again = json_lines(with("repo", "copy --to other --json")).pop().unwrap();
+        assert_eq!((again["there"].as_u64(), again["stored_chunks"].as_u64()), (Some(2), Some(0)), "{name}");
+        let shown = |repo: &str| {
+            let mut listed = json_lines(with(repo, "snapshots --json"));
+            for line in &mut listed {
+                let line = line.as_object_mut().unwrap();
+                let _ = (line.remove("id"), line.remove("base"));
+            }
+            listed
+        };
+        assert_eq!(shown("repo"), shown("other"), "{name}");
+        let ids: Vec<Value> = json_lines(with("other", "snapshots --json"));
+        assert_eq!(ids[1]["base"], ids[0]["id"], "{name}");
+        // The other one does without the first: everything is read and compared with its digest.
+        fs::rename(dir.join("repo"), dir.join("gone")).unwrap();
+        with("other", "restore latest --target out").assert_code(0);
+        Tree::read(&dir.join("tree")).assert_same(&Tree::read(&dir.join("out")));
+        // And a backup into it goes on from there.
+        let next = json_lines(with("other", "backup --json tree")).pop().unwrap();
+        assert_eq!(next["base"], ids[1]["id"], "{name}");
+        assert_eq!(names_in(&dir.join("other/locks")), [""; 0]);
+    }
+}
+
+#[test]
+fn copy_takes_what_is_named_and_leaves_out_what_is_damaged() {
+    let dir = with_repository("copy-some");
+    let [first, second] = two_snapshots(&dir);
+    for other in ["named", "tagged", "forgotten", "damaged"] {
+        finish(command(["init", "--no-encryption", "-r", other]).current_dir(dir.path())).assert_code(0);
+    }
+    let copied = |words: &str, code: i32| -> Vec<(String, String)> {
+        let finished = run(&dir, &format!("copy --json --to {words}")).assert_code(code);
+        let of = |event: &Value, key: &str| event[key].as_str().unwrap().to_owned();
+        let events =
+            finished.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect::<Vec<Value>>();
+        events
+            .iter()
+            .filter(|event| event["event"] == "copy")
+            .map(|event| (of(event, "snapshot"), of(event, "outcome")))
+            .collect()
+    };
+    let outcome = |id: &str, word: &str| (id.to_owned(), word.to_owned());
+    assert_eq!(copied("named latest", 0), [outcome(&second, "copied")]);
+    assert_eq!(copied("tagged --tag first", 0), [outcome(&first, "copied")]);
+    // What was forgotten there was not wanted there.
+    copied(&format!("forgotten {first}"), 0);
+    let there =
+        json_lines(finish(command(["snapshots", "-r", "forgotten", "--json"]).current_dir(dir.path())))
+            .remove(0);
+    finish(command(["forget", "-r", "forgotten", there["id"].as_str().unwrap()]).current_dir(dir.path()))
+        .assert_code(0);
+    assert_eq!(copied("forgotten", 0), [outcome(&first, "there"), outcome(&second, "copied")]);
+    let messages = run(&dir, "copy --to repo").assert_code(2).messages();
+    assert!(messages.contains("copied from"), "{messages}");
+    run(&dir, "copy --to nowhere").assert_code(10);
+    // The contents of the second snapshot are in the pack that came last.
+    let mut packs: Vec<_> = names_in(&dir.join("repo/data"))
+        .iter()
+        .flat_map(|two| fs::read_dir(dir.join("repo/data").join(two)).unwrap())
+        .map(|pack| pack.unwrap().path())
+        .collect();
+    packs.sort_by_key(|pack| fs::metadata(pack).unwrap().len());
+    // One that holds 50000 bytes of contents, and nothing of the first.
+    let pack =
+        packs.iter().find(|pack| (45_000..60_000).contains(&fs::metadata(pack).unwrap().len())).unwrap();
+    let mut bytes = fs::read(pack).unwrap();
+    bytes[20_000] ^= 1;
+    fs::write(pack, bytes).unwrap();
+    assert_eq!(copied("damaged", 3), [outcome(&first, "copied"), outcome(&second, "damaged")]);
+    let listed =
+        json_lines(finish(command(["snapshots", "-r", "damaged", "--json"]).current_dir(dir.path())));
+    assert_eq!(listed.len(), 1);
 }
