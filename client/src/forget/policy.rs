@@ -129,7 +129,7 @@ pub fn decide(policy: &Policy, group: &[Candidate<'_>], zone: &TimeZone) -> Resu
         }
     }
     let complete = || group.iter().enumerate().rev().filter(|(_, candidate)| !candidate.is_partial);
-    let oldest = complete().last().map(|(place, _)| place);
+    let oldest = complete().next_back().map(|(place, _)| place);
     for (rule, count) in &policy.rules {
         let (mut left, mut last) = (*count, None);
         for (place, candidate) in complete() {
