@@ -192,7 +192,7 @@ fn diff_takes_snapshots_directories_and_archives() {
     ] {
         assert_eq!(lines(run(&dir, &format!("diff {sides}"))), all, "{sides}");
     }
-    assert_eq!(lines(run(&dir, &format!("diff latest tree"))), [""; 0]);
+    assert_eq!(lines(run(&dir, "diff latest tree")), [""; 0]);
     run(&dir, &format!("diff --exit-code {first} latest")).assert_code(1);
     // Below directories, whose own attributes are not compared.
     let root = on_source(&dir, "tree");
