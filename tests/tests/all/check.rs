@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
 
 use diptych_backend::{Backend, Class, Error, FileKind, FileName, Listed, NewFile};
 use diptych_client::check::{CheckOptions, CheckReport, Finding, ReadData, Severity, check};
@@ -44,7 +45,11 @@ impl Made {
         made.run("init --no-encryption").assert_code(0);
         for number in 0..RUNS {
             let bytes = made.random.bytes(300_000);
-            fs::write(made.dir.join("tree").join(number.to_string()), bytes).unwrap();
+            let file = made.dir.join("tree").join(number.to_string());
+            fs::write(&file, bytes).unwrap();
+            // What changed just before a run is read again by the next, and shows nothing of what is reused.
+            let old = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
+            fs::File::options().write(true).open(file).unwrap().set_modified(old).unwrap();
             let before = made.files();
             made.backup();
             let new: Vec<PathBuf> = made.files().difference(&before).cloned().collect();
@@ -71,7 +76,7 @@ impl Made {
     }
 
     fn backup(&self) {
-        self.run("backup --sample 0 tree").assert_code(0);
+        self.run("backup --sample 0 --ignore-ctime tree").assert_code(0);
     }
 
     fn check(&self, words: &str) -> Checked {
@@ -250,7 +255,12 @@ fn damage_to_contents_is_named_costs_its_paths_and_is_mended_by_the_next_backup(
         made.assert_newest_is_whole();
         let mended = made.check(" --read-data");
         mended.assert_code(0, &what);
-        mended.assert_names(&second.payload, "harmless", &what);
+        if action == Action::Delete {
+            // The same chunks have made the same pack.
+            assert_eq!(mended.of("file").count(), 0, "{what}");
+        } else {
+            mended.assert_names(&second.payload, "harmless", &what);
+        }
         assert_eq!(mended.number("lost_chunks"), 0, "{what}");
         made.run("snapshots").assert_code(0);
     }
@@ -432,11 +442,11 @@ fn what_is_damaged_is_marked_until_it_is_found_whole() {
     // It is read again without being asked for, and the mark stays the same.
     made.check("").assert_code(1, "damaged still");
     assert_eq!(marks(), left);
-    let stored = made.run("backup --json --sample 0 tree").assert_code(0).text();
+    let stored = made.run("backup --json --sample 0 --ignore-ctime tree").assert_code(0).text();
     let stored: Value = serde_json::from_str(stored.lines().last().unwrap()).unwrap();
     assert_eq!(stored["archives"][0]["read"]["lost"]["entries"], 1, "{stored}");
     // Once it is stored again, it is there for the runs behind.
-    let again = made.run("backup --json --sample 0 tree").assert_code(0).text();
+    let again = made.run("backup --json --sample 0 --ignore-ctime tree").assert_code(0).text();
     let again: Value = serde_json::from_str(again.lines().last().unwrap()).unwrap();
     assert_eq!((&again["stored_chunks"], &again["archives"][0]["reused"]["entries"]), (&0.into(), &3.into()));
     put(&place, &whole);

@@ -455,11 +455,9 @@ fn two_snapshots(dir: &TestDir) -> [String; 2] {
 
 #[test]
 fn copies_are_what_they_are_copies_of_whatever_the_keys() {
-    for (name, from, to) in [
-        ("plain", "", "--no-encryption"),
-        ("opened", "one", "--no-encryption"),
-        ("both", "one", ""),
-    ] {
+    for (name, from, to) in
+        [("plain", "", "--no-encryption"), ("opened", "one", "--no-encryption"), ("both", "one", "")]
+    {
         let dir = TestDir::new(&format!("copy-{name}"));
         let with = |repo: &str, words: &str| {
             let mut command = command(words.split(' ').filter(|word| !word.is_empty()));
