@@ -79,6 +79,6 @@ fn marks(check: &Check<'_>, packs: &Packs, health: &Health<'_>) -> Result<Vec<Lo
     chunks.sort_unstable();
     let all = (!whole.is_empty()).then(|| LockKind::Damaged { packs: whole, chunks: Vec::new() });
     let some =
-        (!partly.is_empty() && !chunks.is_empty()).then(|| LockKind::Damaged { packs: partly, chunks });
+        (!partly.is_empty() && !chunks.is_empty()).then_some(LockKind::Damaged { packs: partly, chunks });
     Ok(all.into_iter().chain(some).collect())
 }
