@@ -210,6 +210,11 @@ impl Decompressor {
         Self { keys, ..Self::default() }
     }
 
+    /// Whether chunks are sealed, so that none opens that was changed.
+    pub fn opens_seals(&self) -> bool {
+        self.keys.is_sealed()
+    }
+
     /// Gives the bytes of the chunk of which `stored` is what follows its header, in `out` or in `stored` itself,
     /// where it is opened. Spec: A-11-1 to A-11-5.
     pub fn open_chunk<'a>(

@@ -17,6 +17,7 @@ use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use diptych_backend::{FileKind, FileName};
 use diptych_decoder::Archive;
@@ -40,6 +41,9 @@ use maps::Maps;
 use packs::{Fault, Packs, check_packs};
 use portion::Cursor;
 pub use portion::{ReadData, cache_directory};
+
+/// How often the lease is renewed.
+const RENEW_EVERY: Duration = Duration::from_secs(300);
 
 /// What to check, and how.
 #[derive(Clone, Debug)]
@@ -163,6 +167,8 @@ struct Check<'c> {
     found: &'c (dyn Fn(&Finding) + Sync),
     view: IndexView,
     report: Mutex<CheckReport>,
+    /// Says to others, now and then, that this is still at work.
+    stay: &'c (dyn Fn() + Sync),
 }
 
 /// Which places of chunks are whole, as far as is known.
@@ -208,7 +214,17 @@ pub fn check(
         repository.index().refresh()?;
     }
     let view = repository.index().view();
-    let check = Check { repository, options, progress, found, view, report: Mutex::new(report) };
+    let held = Mutex::new((lease, Instant::now()));
+    let stay = || {
+        if let Ok(mut held) = held.try_lock()
+            && held.1.elapsed() > RENEW_EVERY
+        {
+            // Without it `prune` may remove what nobody needs, which is told and costs nothing.
+            let _ = held.0.as_mut().map(Lease::renew);
+            held.1 = Instant::now();
+        }
+    };
+    let check = Check { repository, options, progress, found, view, report: Mutex::new(report), stay: &stay };
     if let Some(error) = without {
         let what = format!("no lease can be written, and `prune` may remove what is checked: {error}");
         check.harmless("locks", &what);
@@ -217,7 +233,6 @@ pub fn check(
         Err(Error::Interrupted) => check.count(|report| report.is_interrupted = true),
         done => done?,
     }
-    drop(lease);
     Ok(check.report.into_inner().unwrap_or_else(PoisonError::into_inner))
 }
 
@@ -391,8 +406,9 @@ impl Check<'_> {
         Cursor::new(self.options.cache.as_deref(), &self.repository.id().to_string())
     }
 
-    /// An error if somebody asked for the end.
+    /// An error if somebody asked for the end; else says to others that this is still at work.
     fn go_on(&self) -> Result<()> {
+        (self.stay)();
         if self.options.interrupt.load(Ordering::Relaxed) { Err(Error::Interrupted) } else { Ok(()) }
     }
 

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod archives;
+mod check;
 mod cli_manners;
 mod early_end;
 mod encoder_rules;

@@ -4,7 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use diptych_tests::command::{Finished, binary, command, finish};
 use diptych_tests::tools::{assert_tools_see_no_difference, output, rsync_differences, tool};
@@ -65,6 +65,13 @@ impl Kept {
     fn assert_restored(&self) {
         assert_eq!(rsync_differences(&self.source(), &self.target()), "");
     }
+}
+
+/// A tool that runs the command, which knows no more of earlier tests than it does without one.
+fn around(name: &str) -> Command {
+    let mut command = tool(name);
+    command.env("XDG_STATE_HOME", "/dev/null");
+    command
 }
 
 /// Names below a folder, each directory with a slash behind it.
@@ -350,7 +357,7 @@ fn nothing_on_a_file_system_mounted_below_is_deleted() {
         .create(&kept.target());
     // The same file system once more is another mount all the same.
     let script = r#"mount --bind "$0" "$1/d" && mount --bind "$0" "$1/extra/m" && shift && exec "$@""#;
-    let mut shell = tool("unshare");
+    let mut shell = around("unshare");
     shell.args(["--mount", "sh", "-c", script]).arg(&outside).arg(kept.target()).arg(binary());
     shell.args(["restore", "latest", "--overwrite", "if-changed", "--delete", "-r"]);
     shell.arg(kept.dir.join("repository")).arg("--target").arg(kept.target()).stdin(Stdio::null());
@@ -379,7 +386,7 @@ fn in_place_only_what_differs_is_written() {
         .create(&kept.target());
     let log = kept.dir.join("log");
     let before = inode(kept.target().join("f"));
-    let mut run = tool("strace");
+    let mut run = around("strace");
     run.args(["-f", "-qq", "-e", "trace=pwrite64,ioctl", "-e", "write=none", "-o"]).arg(&log).arg(binary());
     run.args(["restore", "latest", "--overwrite", "if-changed", "--in-place", "-r"]);
     run.arg(kept.dir.join("repository")).arg("--target").arg(kept.target());
@@ -435,7 +442,7 @@ fn packs_are_read_by_the_run_and_no_part_of_them_twice() {
     Tree::directory(second).create(&kept.source());
     kept.backup(&[&kept.source()]);
     let log = kept.dir.join("log");
-    let mut run = tool("strace");
+    let mut run = around("strace");
     run.args(["-f", "-y", "-qq", "-e", "trace=pread64", "-o"]).arg(&log).arg(binary());
     run.args(["restore", "latest", "--threads", "1", "-r"]).arg(kept.dir.join("repository"));
     output(run.arg("--target").arg(kept.target()));
@@ -494,7 +501,7 @@ fn what_the_snapshot_does_not_have_whole_is_counted_and_named_on_demand() {
     let kept = Kept { dir: TestDir::new("restore-incomplete") };
     tree! { "f" => Tree::file("f"), "g" => Tree::file("g").mode(0o600).owner(5, 5) }.create(&kept.source());
     // Root that may not read what belongs to others.
-    let mut run = tool("setpriv");
+    let mut run = around("setpriv");
     run.arg("--bounding-set=-dac_override,-dac_read_search").arg(binary());
     run.args(["backup", "--init", "--no-encryption", "-r"])
         .arg(kept.dir.join("repository"))
