@@ -470,7 +470,7 @@ fn packs_are_read_by_the_run_and_no_part_of_them_twice() {
 #[test]
 fn a_restore_that_was_cut_short_goes_on() {
     let file = |number: u64| {
-        let bytes = Random::new(number).bytes(if number % 10 == 0 { 5 << 20 } else { 90_000 });
+        let bytes = Random::new(number).bytes(if number.is_multiple_of(10) { 5 << 20 } else { 90_000 });
         (format!("{number:02}").into_bytes(), Tree::file(bytes).mode(0o640).mtime(5, 5))
     };
     let files = Tree::directory((0..40).map(file)).mode(0o550).mtime(3, 3);
