@@ -49,9 +49,25 @@ impl Faulty {
         Self { inner, fault: Arc::new(Fault { operation, before: AtomicU64::new(before), class }) }
     }
 
+    /// Tells whether it has failed, also when somebody else has it.
+    pub fn watch(&self) -> Watch {
+        Watch(self.fault.clone())
+    }
+
     fn ask(&self, operation: Operation) -> Result<&dyn Backend> {
         self.fault.strike(operation).map_err(|error| self.fault.error(&self.inner.location(), error))?;
         Ok(&*self.inner)
+    }
+}
+
+/// Tells whether a [`Faulty`] has failed.
+pub struct Watch(Arc<Fault>);
+
+impl Watch {
+    /// Whether it has.
+    pub fn has_struck(&self) -> bool {
+        // Below zero it goes round.
+        self.0.before.load(Ordering::Relaxed) > u64::MAX / 2
     }
 }
 

@@ -74,8 +74,9 @@ pub trait Backend: Send + Sync {
 ///
 /// An error of writing has no place in it; [`Error::io`] gives it one, and its class.
 pub trait NewFile: io::Write + Send {
-    /// Makes it durable under its name, which belongs to the kind that it was created as. A file that has this name
-    /// already has the same bytes and is kept as it is; only a configuration is refused then, as it may be another's.
+    /// Makes it durable under its name, which belongs to the kind that it was created as. It takes the place of a file
+    /// that has this name already: that one has the same bytes, unless it was damaged. Only a configuration is refused
+    /// then, as it may be another's.
     fn keep(self: Box<Self>, name: &FileName) -> Result<()>;
 }
 

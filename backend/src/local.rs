@@ -14,7 +14,7 @@ use std::sync::{Arc, OnceLock};
 
 use rustix::fs::{
     AtFlags, FileType, FlockOperation, Mode, OFlags, RawDir, RenameFlags, Stat, flock, fstat, fsync, linkat,
-    mkdirat, openat, renameat_with, statat, unlinkat,
+    mkdirat, openat, renameat, renameat_with, statat, unlinkat,
 };
 use rustix::io::{Errno, pread};
 
@@ -40,7 +40,7 @@ const OPEN: OFlags = OFlags::RDONLY.union(OFlags::NOFOLLOW).union(OFlags::NONBLO
 /// A repository's directory.
 pub struct Local {
     root: Arc<Root>,
-    descriptors: Descriptors,
+    descriptors: Arc<Descriptors>,
 }
 
 impl Local {
@@ -53,7 +53,7 @@ impl Local {
             Err(error) if error.class == Class::Missing => {}
             Err(error) => return Err(error),
         }
-        Ok(Self { root: Arc::new(root), descriptors: Descriptors::default() })
+        Ok(Self { root: Arc::new(root), descriptors: Arc::default() })
     }
 
     fn begin(&self, kind: FileKind) -> Result<LocalFile> {
@@ -68,7 +68,8 @@ impl Local {
                     // It shows that its writer is alive. Where locks are not known, age alone tells.
                     let _ = flock(&file, FlockOperation::NonBlockingLockExclusive);
                     let file = File::from(file);
-                    return Ok(LocalFile { root: self.root.clone(), kind, path, file, has_name: false });
+                    let (root, descriptors) = (self.root.clone(), self.descriptors.clone());
+                    return Ok(LocalFile { root, descriptors, kind, path, file, has_name: false });
                 }
                 // Left by a process that had this number, or written by one on another machine.
                 Err(Errno::EXIST) => {}
@@ -403,6 +404,7 @@ impl Root {
 /// A file that has no name of its own yet.
 struct LocalFile {
     root: Arc<Root>,
+    descriptors: Arc<Descriptors>,
     kind: FileKind,
     path: String,
     file: File,
@@ -425,13 +427,18 @@ impl NewFile for LocalFile {
         check_kind(&location, self.kind, name)?;
         let failed = |error| self.root.failed(&name.path(), "cannot be kept", error);
         retry(|| fsync(&self.file)).map_err(failed)?;
-        match rename_new(self.root.fd()?, &self.path, &name.path()) {
+        let root = self.root.fd()?;
+        let named = match name.kind() {
+            FileKind::Config => rename_new(root, &self.path, &name.path()),
+            _ => retry(|| renameat(root, &self.path, root, name.path())),
+        };
+        match named {
             Ok(()) => self.has_name = true,
-            Err(Errno::EXIST) if name.kind() == FileKind::Config => return Err(config_exists(&location)),
-            // Whoever wrote the same may not have come to make the name durable, as is done below.
-            Err(Errno::EXIST) => {}
+            Err(Errno::EXIST) => return Err(config_exists(&location)),
             Err(error) => return Err(failed(error)),
         }
+        // What was there may have been damaged, and is open no longer than it is there.
+        self.descriptors.forget(name);
         self.root.sync(&name.directory())
     }
 }

@@ -17,7 +17,7 @@ pub enum Change {
     Created(FileKind),
     /// A file was kept, with these bytes.
     Kept(FileName, Arc<[u8]>),
-    /// A file was dropped, or was there already when it was to be kept.
+    /// A file was dropped.
     Dropped(FileKind),
     /// A file was deleted.
     Deleted(FileName),
@@ -207,16 +207,14 @@ impl NewFile for MemoryFile {
         check_kind(&location, self.kind, name)?;
         let memory = self.memory.clone();
         let mut state = memory.lock();
-        if !state.files.contains_key(name) {
-            self.has_name = true;
-            state.apply(Change::Kept(*name, std::mem::take(&mut self.bytes).into()));
+        if self.kind == FileKind::Config && state.files.contains_key(name) {
+            // The lock is not held when the file is dropped, which takes it.
+            drop(state);
+            return Err(config_exists(&location));
         }
-        // The lock is not held when the file is dropped, which takes it.
-        drop(state);
-        match (self.has_name, self.kind) {
-            (false, FileKind::Config) => Err(config_exists(&location)),
-            _ => Ok(()),
-        }
+        self.has_name = true;
+        state.apply(Change::Kept(*name, std::mem::take(&mut self.bytes).into()));
+        Ok(())
     }
 }
 
@@ -250,7 +248,7 @@ mod tests {
         memory.make_layout().unwrap();
         keep(&memory, &A, b"config");
         keep(&memory, &snapshot(), b"one");
-        keep(&memory, &snapshot(), b"one");
+        drop(memory.create(FileKind::Snapshot).unwrap());
         memory.delete(&snapshot()).unwrap();
         use Change::{Created, Deleted, Dropped, Kept, Layout};
         let log = [

@@ -173,12 +173,13 @@ fn a_file_that_is_being_written_is_not_seen() {
 }
 
 #[test]
-fn a_second_file_of_a_name_leaves_the_first() {
+fn a_second_file_of_a_name_takes_the_place_of_the_first_which_may_be_damaged() {
     on_each(|backend| {
         for kind in FileKind::ALL.into_iter().filter(|kind| *kind != FileKind::Config) {
             write(backend, &name(kind, 1), b"first").unwrap();
-            write(backend, &name(kind, 1), b"second").unwrap();
             assert_eq!(read(backend, &name(kind, 1)).unwrap(), b"first");
+            write(backend, &name(kind, 1), b"second").unwrap();
+            assert_eq!(read(backend, &name(kind, 1)).unwrap(), b"second");
             assert_eq!(backend.list(kind).unwrap().len(), 1);
         }
     });

@@ -5,12 +5,14 @@
 
 use std::collections::HashSet;
 
-use diptych_format::{Digest, Error as FormatError};
+use diptych_backend::{FileKind, FileName};
+use diptych_format::{Class, Digest, Error as FormatError, Problem};
 use diptych_repository::Repository;
 use diptych_repository::documents::{Body, Lock, LockKind, Snapshot, SnapshotKind};
 use jiff::Timestamp;
 
 use crate::error::{Error, InPlace, Result};
+use crate::progress::Progress;
 
 /// A writer's claim: given up when it is dropped. Spec: R-10-1 and section 10, rule 3.
 pub struct Lease<'r> {
@@ -21,6 +23,8 @@ pub struct Lease<'r> {
     name: Digest,
     /// What it was before it was renewed.
     before: Option<Digest>,
+    /// Packs that the index names and that are not there or not whole.
+    missing: Vec<Digest>,
 }
 
 impl<'r> Lease<'r> {
@@ -34,6 +38,7 @@ impl<'r> Lease<'r> {
             sees: Vec::new(),
             name: repository.put_lock(&lock).in_place("")?,
             before: None,
+            missing: Vec::new(),
         };
         // After the lease, so that whoever condemns packs from now on sees it.
         repository.index().refresh()?;
@@ -44,7 +49,7 @@ impl<'r> Lease<'r> {
     pub fn take(repository: &'r Repository, host: &str, user: &str) -> Result<Self> {
         let mut lease = Self::hold(repository, host, user)?;
         // A pack that somebody has removed is in the index still.
-        repository.index().leave_out_absent()?;
+        lease.missing = repository.index().leave_out_absent()?;
         let mut damaged = Vec::new();
         let condemned: Vec<(Digest, Vec<Digest>)> = packs_of(repository, |kind| match kind {
             LockKind::Condemn { packs } => Some(packs),
@@ -64,7 +69,10 @@ impl<'r> Lease<'r> {
         if !condemned.is_empty() {
             lease.sees = condemned.iter().map(|(name, _)| *name).collect();
             lease.renew()?;
-            repository.index().leave_out(condemned.into_iter().flat_map(|(_, packs)| packs));
+            let condemned: HashSet<Digest> = condemned.into_iter().flat_map(|(_, packs)| packs).collect();
+            // Those are missed by nobody.
+            lease.missing.retain(|pack| !condemned.contains(pack));
+            repository.index().leave_out(condemned);
         }
         Ok(lease)
     }
@@ -75,9 +83,26 @@ impl<'r> Lease<'r> {
         let lock = lease(self.repository, &self.host, &self.user, &self.sees);
         let name = self.repository.put_lock(&lock)?;
         let replaced = self.before.replace(std::mem::replace(&mut self.name, name));
-        replaced.map_or(Ok(()), |replaced| self.repository.remove_lock(&replaced))?;
-        Ok(())
+        // Whoever took this writer for dead may have removed it.
+        replaced.map_or(Ok(()), |replaced| self.repository.remove_lock(&replaced)).or_else(unless_gone)
     }
+
+    /// Tells of packs that are missing.
+    pub fn report_missing(&self, progress: &dyn Progress) {
+        for pack in &self.missing {
+            progress.problem(Problem {
+                path: FileName::new(FileKind::Data, pack.0).path().into_bytes(),
+                what: "the pack is not there or is not whole: what of it is found again is stored again; \
+                    run 'diptych check' to see what is lost"
+                    .to_owned(),
+                is_loss: true,
+            });
+        }
+    }
+}
+
+fn unless_gone(error: FormatError) -> diptych_format::Result<()> {
+    if error.class == Class::Missing { Ok(()) } else { Err(error) }
 }
 
 fn lease(repository: &Repository, host: &str, user: &str, sees: &[Digest]) -> Lock {
@@ -129,8 +154,9 @@ pub fn commit(repository: &Repository, snapshot: Snapshot) -> Result<Digest> {
     let pending = repository.put_snapshot(SnapshotKind::Pending, body.clone())?;
     refuse_doomed(repository)?;
     let snapshot = repository.put_snapshot(SnapshotKind::Snapshot, body)?;
-    repository.remove_snapshot(&pending.id)?;
-    repository.index().merge_levels()?;
+    // The snapshot is there, whatever becomes of the rest: what stays costs some room, and no more.
+    let _ = repository.remove_snapshot(&pending.id);
+    let _ = repository.index().merge_levels();
     Ok(snapshot.id)
 }
 

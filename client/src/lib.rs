@@ -3,7 +3,7 @@
 //! A job takes what it works on and a [`progress::Progress`] that it reports to; it never prints. This is the one place
 //! where archive files, the two streams in them and a directory tree meet. Reading order: [`archive_path`] and
 //! [`open`] (how an archive is found and opened), [`content`] (how a content is read and proved), then a job:
-//! [`create`], [`extract`], [`list`], [`verify`], [`diff`], [`cat`], [`export`], [`hash`]. [`cli`] is the command.
+//! [`create`], [`extract`], [`restore`], [`list`], [`verify`], [`diff`], [`cat`], [`export`], [`hash`]. [`cli`] is the command.
 
 pub mod archive_path;
 pub mod backup;

@@ -28,8 +28,8 @@ fn file_of(location: &str) -> Option<PathBuf> {
     let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let state =
         absolute("XDG_STATE_HOME").or_else(|| absolute("HOME").map(|home| home.join(".local/state")))?;
-    // Which place a relative path names depends on where one stands.
-    let place = std::fs::canonicalize(location).unwrap_or_else(|_| PathBuf::from(location));
+    // Which place a relative path names depends on where one stands. What is no directory has no place to be known by.
+    let place = std::fs::canonicalize(location).ok()?;
     let name = blake3::hash(place.as_os_str().as_bytes()).to_hex();
     Some(state.join("diptych/seen").join(format!("{name}.json")))
 }

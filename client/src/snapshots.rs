@@ -73,7 +73,8 @@ pub fn report_damaged(progress: &dyn Progress, damaged: &DamagedFile) {
     progress.problem(diptych_format::Problem {
         path: damaged.path.clone().into_bytes(),
         what: format!("passed over: {}", damaged.error),
-        is_loss: true,
+        // Of a key file only a way in is lost.
+        is_loss: !damaged.path.starts_with("keys/"),
     });
 }
 

@@ -17,7 +17,7 @@ use crate::documents::{
 };
 use crate::index::Index;
 use crate::keys::{ChunkKeys, DocumentKeys, Kdf, MasterKey, Padding};
-use crate::place::{KeptFile, NamedFile, told};
+use crate::place::{KeptFile, NamedFile, told, told_at};
 use crate::store::{StoreReader, StoreWriter};
 use crate::stream::{Caches, StreamReader};
 
@@ -114,13 +114,14 @@ impl Repository {
         // Last, for it is what makes a repository; whoever comes second finds that it is there.
         let bytes = config.encode(&document_keys)?;
         let mut file = backend.create(FileKind::Config).map_err(told)?;
-        file.write_all(&bytes).map_err(|error| Error::io("cannot write the configuration", error))?;
+        let at = |error| told_at(&*backend, Error::io("the configuration cannot be written", error));
+        file.write_all(&bytes).map_err(at)?;
         file.keep(&FileName::CONFIG).map_err(told)?;
         Self::with(backend, config, unlocked)
     }
 
     /// Opens a repository. `password` is asked only if it takes one; `is_expected` says that the caller has one.
-    /// Key files that cannot be read are told to `report`.
+    /// Key and index files that cannot be read are told to `report`.
     pub fn open(
         backend: Arc<dyn Backend>,
         is_expected: bool,
@@ -132,7 +133,6 @@ impl Repository {
             Err(error) if error.class == Class::Missing => return Err(OpenError::None(error)),
             Err(error) => return Err(OpenError::Failed(error)),
         };
-        let of_config = |error: Error| Error { what: format!("config: {}", error.what), ..error };
         let config = Config::decode(&bytes).map_err(of_config)?;
         if !config.is_encrypted() {
             // Who can replace files can put a configuration here that says so, and wait for contents in clear.
@@ -140,22 +140,29 @@ impl Repository {
                 return Err(OpenError::NotEncrypted);
             }
             config.verify(&DocumentKeys::plain()).map_err(of_config)?;
-            return Ok(Self::with(backend, config, None)?);
+            return Ok(Self::with(backend, config, None)?.reporting(report));
         }
         let names: Vec<FileName> =
             backend.list(FileKind::Key).map_err(told)?.into_iter().map(|listed| listed.name).collect();
         let files = names.iter().map(|name| get_named(&*backend, name));
-        let told = |place: usize, error| {
+        let mut told = |place: usize, error| {
             let path = names.get(place).map_or_else(String::new, FileName::path);
             report(DamagedFile { path, error });
         };
         let password = password()?;
-        let Some((place, master)) = unlock(files, &config.id, &password, told) else {
+        let Some((place, master)) = unlock(files, &config.id, &password, &mut told) else {
             return Err(OpenError::WrongPassword);
         };
         config.verify(&DocumentKeys::of(&master)).map_err(of_config)?;
         let name = names.get(place).map_or(Digest::NONE, |name| Digest(*name.digest()));
-        Ok(Self::with(backend, config, Some((name, master)))?)
+        Ok(Self::with(backend, config, Some((name, master)))?.reporting(report))
+    }
+
+    /// Tells of index files that could not be used.
+    fn reporting(self, report: impl FnMut(DamagedFile)) -> Self {
+        let damaged = self.index.take_damaged().into_iter();
+        damaged.map(|found| DamagedFile { path: found.name.path(), error: found.error }).for_each(report);
+        self
     }
 
     /// `unlocked` is the master key, and which key file gave it.
@@ -328,11 +335,15 @@ impl Repository {
     }
 }
 
+/// An error of the config, which says nothing of where it is.
+fn of_config(error: Error) -> Error {
+    Error { what: format!("{}: {}", FileName::CONFIG, error.what), ..error }
+}
+
 /// Writes a file that is named by its bytes. Spec: R-2-1.
 fn put_file(backend: &dyn Backend, kind: FileKind, bytes: &[u8]) -> Result<Digest> {
     let mut file = NamedFile::create(backend, kind)?;
-    file.write_all(bytes)
-        .map_err(|error| Error::io(format!("cannot write to {}", backend.location()), error))?;
+    file.write_all(bytes).map_err(|error| told_at(backend, Error::io("a file cannot be written", error)))?;
     file.keep()
 }
 

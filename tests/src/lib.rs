@@ -9,6 +9,7 @@
 pub mod command;
 pub mod dir;
 pub mod disk;
+pub mod edits;
 pub mod fuzz_bodies;
 pub mod golden;
 pub mod heap;

@@ -185,7 +185,9 @@ pub fn backup(
 ) -> Result<BackupReport> {
     let mut lease = None;
     if !options.is_dry_run {
-        lease = Some(Lease::take(repository, &options.identity.host, &options.identity.user)?);
+        let taken = Lease::take(repository, &options.identity.host, &options.identity.user)?;
+        taken.report_missing(&*progress);
+        lease = Some(taken);
     }
     let bases = find_bases(repository, options, &*progress)?;
     let store = Store::new(repository, options, lease, bases.first().map(|base| base.id));
@@ -409,10 +411,10 @@ impl Run<'_> {
         self.store.flush()?;
         let records = std::mem::take(&mut self.store.records);
         let id = commit(self.repository, self.store.snapshot(records, report))?;
-        self.store.remove_partial()?;
+        // Whatever partial snapshots have, this one has as well; one that stays does no harm.
+        let _ = self.store.remove_partial();
         for base in self.bases.iter().filter(|base| base.is_partial) {
-            // Whatever they have, this one has as well.
-            self.repository.remove_snapshot(&base.id)?;
+            let _ = self.repository.remove_snapshot(&base.id);
         }
         Ok(id)
     }

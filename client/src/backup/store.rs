@@ -64,12 +64,13 @@ impl<'r> Store<'r> {
 
     /// How chunks are made; what the index has is stored.
     pub(super) fn storing(&self) -> Storing<'r> {
-        let index = self.repository.index();
+        let reader = self.repository.reader();
+        let keys = self.repository.chunk_keys().clone();
         Storing {
             compression: self.options.compression,
-            keys: self.repository.chunk_keys().clone(),
+            keys: keys.clone(),
             padding: self.repository.config().padding,
-            is_stored: Box::new(move |_, id| index.contains(id)),
+            is_stored: Box::new(move |kind, id| reader.has(kind, id, &keys)),
         }
     }
 

@@ -168,7 +168,8 @@ pub(super) fn run(arguments: &Arguments, common: &Common) -> Result<Outcome> {
         None if common.quiet => {}
         None => say(&report, &terminal),
     }
-    Ok(Outcome::of_losses(report.losses))
+    // Damage of the repository is not in the report, which is about the trees.
+    Ok(Outcome::of_losses(report.losses.max(terminal.losses())))
 }
 
 fn sources(arguments: &Arguments) -> Result<Vec<Source>> {

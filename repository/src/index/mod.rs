@@ -81,6 +81,8 @@ struct State {
     /// Whether some of them are there with another length.
     has_others: bool,
     damaged_chunks: Arc<DamagedChunks>,
+    /// Chunks that could not be read: pack and offset.
+    unreadable: HashSet<(Digest, u64)>,
     fresh: Fresh,
 }
 
@@ -135,9 +137,24 @@ impl Index {
         Ok(found)
     }
 
-    /// Whether a chunk need not be stored: it is indexed, or this run has stored it.
+    /// Whether a chunk need not be stored: it is indexed and was not found to be damaged, or this run has stored it.
     pub fn contains(&self, id: &Digest) -> Result<bool> {
-        Ok(self.is_fresh(id) || self.find(id)?.is_some())
+        let is_sound = |location: Location| (!self.is_unreadable(&location)).then_some(());
+        Ok(self.is_fresh(id) || self.find_map(id, is_sound)?.is_some())
+    }
+
+    /// Whether any chunk could not be read. Then others may be damaged that nobody has tried to read.
+    pub fn is_damaged(&self) -> bool {
+        !self.read().unreadable.is_empty()
+    }
+
+    /// A chunk could not be read here, so it has to be stored again by whoever needs it.
+    pub(crate) fn note_unreadable(&self, location: &Location) {
+        self.write().unreadable.insert((location.pack, location.chunk.offset));
+    }
+
+    fn is_unreadable(&self, location: &Location) -> bool {
+        self.read().unreadable.contains(&(location.pack, location.chunk.offset))
     }
 
     /// Calls `each` with the places of a chunk until it gives something. Spec: R-8-7 and R-8-9.

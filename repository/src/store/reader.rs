@@ -8,6 +8,7 @@ use diptych_format::{Class, Digest, Error, ReadAt, Result, Stream};
 
 use crate::chunk::{ChunkBytes, Decompressor, Verify};
 use crate::index::{Index, Location};
+use crate::keys::ChunkKeys;
 use crate::pack::{ChunkPlace, ChunkSource, EachChunk};
 use crate::place::told;
 
@@ -74,6 +75,22 @@ impl StoreReader {
     /// Reads a chunk at one of its places, and nowhere else.
     pub fn read_place(&self, location: &Location, decompressor: &mut Decompressor) -> Result<ChunkBytes> {
         self.read_at(location, location.chunk.header.kind, Verify::Id, decompressor)
+    }
+
+    /// Whether a chunk need not be stored. Where others were found to be damaged, this one is read first: what is
+    /// about to be named must be there.
+    pub fn has(&self, kind: ChunkKind, id: &Digest, keys: &ChunkKeys) -> Result<bool> {
+        if !self.index.contains(id)? {
+            return Ok(false);
+        }
+        if !self.index.is_damaged() || self.index.is_fresh(id) {
+            return Ok(true);
+        }
+        match self.read_chunk(kind, id, Verify::Id, &mut Decompressor::new(keys.clone())) {
+            Ok(_) => Ok(true),
+            Err(error) if error.class == Class::Io => Err(error),
+            Err(_) => Ok(false),
+        }
     }
 
     fn read_pack(&self, pack: &Digest, buffer: &mut [u8], offset: u64) -> Result<()> {
@@ -145,9 +162,13 @@ impl ChunkSource for StoreReader {
                 }
                 other => return other,
             };
-            let elsewhere = found.and_then(|tried| self.read_elsewhere(&tried, kind, verify, decompressor));
+            let elsewhere =
+                found.as_ref().and_then(|tried| self.read_elsewhere(tried, kind, verify, decompressor));
             if let Some(bytes) = elsewhere {
                 return Ok(bytes);
+            }
+            if let Some(location) = &found {
+                self.index.note_unreadable(location);
             }
             // The packs may have been rewritten since the index was opened. Spec: R-8-9.
             if error.class != Class::Missing || is_new {
