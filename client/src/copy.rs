@@ -189,6 +189,7 @@ impl Copier<'_> {
         let snapshot = Snapshot {
             archives: archives.iter().map(|archive| self.archive(archive, &place)).collect::<Result<_>>()?,
             report: report.as_ref().map(|report| self.report(report)).transpose().in_place(&place)?,
+            replaces: None,
             base: base.as_ref().and_then(|base| self.names.get(base)).copied(),
             ..chosen.snapshot.clone()
         };

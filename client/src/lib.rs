@@ -40,6 +40,7 @@ pub mod size;
 pub mod snapshots;
 pub mod spool;
 pub mod stats;
+pub mod tag;
 pub mod verify;
 
 pub use error::{Error, Result};

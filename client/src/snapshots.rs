@@ -51,8 +51,10 @@ pub fn list(repository: &Repository, progress: &dyn Progress) -> Result<Vec<List
             tombstones.insert(tombstone.snapshot, (snapshot.id, tombstone.clone()));
         }
     }
+    let replaced: HashSet<Digest> = stored.iter().filter_map(replaced_by).collect();
     let listed = |StoredSnapshot { id, document }: StoredSnapshot| {
         let is_partial = match document.kind {
+            _ if replaced.contains(&id) => return None,
             SnapshotKind::Snapshot => false,
             SnapshotKind::Partial => true,
             SnapshotKind::Pending | SnapshotKind::Tombstone => return None,
@@ -66,6 +68,14 @@ pub fn list(repository: &Repository, progress: &dyn Progress) -> Result<Vec<List
         progress.problem(diptych_format::Problem { path, what, is_loss: true });
     }
     Ok(listed)
+}
+
+/// The snapshot that another one replaces. Spec: R-9-5.
+fn replaced_by(stored: &StoredSnapshot) -> Option<Digest> {
+    match (&stored.document.body, stored.document.kind) {
+        (Body::Snapshot(snapshot), SnapshotKind::Snapshot | SnapshotKind::Partial) => snapshot.replaces,
+        _ => None,
+    }
 }
 
 /// Tells of a file of the repository that is treated as not there.

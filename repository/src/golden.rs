@@ -96,6 +96,7 @@ fn a_snapshot() {
         tags: vec!["daily".into()],
         tool: "diptych 0.1.0".into(),
         base: Some(Digest([0x44; 32])),
+        replaces: None,
         archives: vec![ArchiveRecord {
             name: b"home".to_vec(),
             path: Some(b"/home/\xff\\".to_vec()),

@@ -58,6 +58,7 @@ fn snapshot() -> Snapshot {
         tags: vec!["daily".to_owned(), "\"quoted\"".to_owned()],
         tool: "diptych 0.1.0".to_owned(),
         base: Some(digest("base")),
+        replaces: Some(digest("before")),
         archives: vec![archive(b"home", Some(b"/home\\\xff")), archive(b"dump", None)],
         report: Some(Report { id: digest("report"), losses: 1, changed: 2 }),
     }

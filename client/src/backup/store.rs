@@ -89,6 +89,7 @@ impl<'r> Store<'r> {
             tags: identity.tags.clone(),
             tool: TOOL.to_owned(),
             base: self.base,
+            replaces: None,
             archives,
             report,
         }

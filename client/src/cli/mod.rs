@@ -27,6 +27,7 @@ mod restore;
 mod signals;
 mod snapshots;
 mod stats;
+mod tag;
 mod terminal;
 mod verify;
 
@@ -84,6 +85,7 @@ enum Verb {
     Find(find::Arguments),
     Stats(stats::Arguments),
     Copy(copy::Arguments),
+    Tag(tag::Arguments),
     Forget(forget::Arguments),
     Key(key::Arguments),
     Unforget(forget::UnforgetArguments),
@@ -134,6 +136,7 @@ fn run_verb(cli: &Cli) -> Result<Outcome> {
         Verb::Restore(arguments) => restore::run(arguments, &cli.common),
         Verb::Ls(arguments) => ls::run(arguments, &cli.common),
         Verb::Find(arguments) => find::run(arguments, &cli.common),
+        Verb::Tag(arguments) => tag::run(arguments, &cli.common),
         Verb::Copy(arguments) => copy::run(arguments, &cli.common),
         Verb::Stats(arguments) => stats::run(arguments, &cli.common),
         Verb::Key(arguments) => key::run(arguments, &cli.common),

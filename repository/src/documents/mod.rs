@@ -41,7 +41,8 @@ pub const DOCUMENTS: [(&str, &str, &str); 4] = [
 ];
 
 /// The keys of the body of a snapshot, as the specification lists them.
-pub const SNAPSHOT_KEYS: [&str; 8] = ["time", "host", "user", "tags", "tool", "base", "archives", "report"];
+pub const SNAPSHOT_KEYS: [&str; 9] =
+    ["time", "host", "user", "tags", "tool", "base", "replaces", "archives", "report"];
 
 /// The keys of an archive in a snapshot, as the specification lists them.
 pub const ARCHIVE_KEYS: [&str; 11] = [

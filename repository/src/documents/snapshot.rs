@@ -116,6 +116,9 @@ pub struct Snapshot {
     /// Name of the snapshot that the run compared with.
     #[serde(default, with = "AsOption::<Hex>", skip_serializing_if = "Option::is_none")]
     pub base: Option<Digest>,
+    /// Name of the snapshot that this one stands for since its tags were changed. Spec: R-9-5.
+    #[serde(default, with = "AsOption::<Hex>", skip_serializing_if = "Option::is_none")]
+    pub replaces: Option<Digest>,
     /// What was archived: one at least.
     #[serde(deserialize_with = "objects")]
     pub archives: Vec<ArchiveRecord>,

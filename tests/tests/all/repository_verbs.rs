@@ -562,3 +562,56 @@ fn copy_takes_what_is_named_and_leaves_out_what_is_damaged() {
         json_lines(finish(command(["snapshots", "-r", "damaged", "--json"]).current_dir(dir.path())));
     assert_eq!(listed.len(), 1);
 }
+
+#[test]
+fn tags_change_and_nothing_else() {
+    let dir = with_repository("tags");
+    small_tree().create(&dir.join("tree"));
+    let (first, second) = (backup(&dir, " --tag a --tag b"), backup(&dir, ""));
+    let before = json_lines(run(&dir, "snapshots --json"));
+    let events = json_lines(run(&dir, &format!("tag --json {first} latest --remove a --add c")));
+    let id = |place: usize| events[place]["snapshot"].as_str().unwrap().to_owned();
+    assert_eq!(
+        (&events[0]["before"], &events[1]["before"]),
+        (&first.as_str().into(), &second.as_str().into())
+    );
+    let mut after = json_lines(run(&dir, "snapshots --json"));
+    assert_eq!(after[0]["tags"], serde_json::json!(["b", "c"]));
+    assert_eq!(after[1]["tags"], serde_json::json!(["c"]));
+    for (place, line) in after.iter_mut().enumerate() {
+        assert_eq!(line["id"], id(place).as_str());
+        line["id"] = before[place]["id"].clone();
+        line["tags"] = before[place]["tags"].clone();
+    }
+    assert_eq!(after, before);
+    assert_eq!(snapshot_files(&dir).len(), 2);
+    assert_eq!(names_in(&dir.join("repo/locks")), [""; 0]);
+    // What is as wanted keeps its id.
+    let summary = json_lines(run(&dir, "tag --json latest --add c --remove z")).remove(0);
+    assert_eq!((summary["changed"].as_u64(), summary["unchanged"].as_u64()), (Some(0), Some(1)));
+    run(&dir, "tag latest").assert_code(2);
+    run(&dir, &format!("forget {}", id(1))).assert_code(0);
+    let messages = run(&dir, &format!("tag {} --add x", id(1))).assert_code(2).messages();
+    assert!(messages.contains("is forgotten"), "{messages}");
+}
+
+#[test]
+fn a_run_that_ended_between_two_tags_leaves_one_snapshot() {
+    let dir = with_repository("tags-crash");
+    small_tree().create(&dir.join("tree"));
+    backup(&dir, "");
+    let old = snapshot_files(&dir).remove(0);
+    let bytes = fs::read(dir.join("repo/snapshots").join(&old)).unwrap();
+    let put_back = || fs::write(dir.join("repo/snapshots").join(&old), &bytes).unwrap();
+    run(&dir, "tag latest --add a").assert_code(0);
+    // As if it had ended before the old one was removed.
+    put_back();
+    let shown = json_lines(run(&dir, "snapshots --all --json"));
+    assert_eq!((shown.len(), &shown[0]["tags"]), (1, &serde_json::json!(["a"])));
+    run(&dir, &format!("ls {old}")).assert_code(1);
+    // The next change does not bring it back.
+    run(&dir, "tag latest --add b").assert_code(0);
+    let shown = json_lines(run(&dir, "snapshots --all --json"));
+    assert_eq!((shown.len(), &shown[0]["tags"]), (1, &serde_json::json!(["a", "b"])));
+    assert_eq!(snapshot_files(&dir).len(), 1);
+}
