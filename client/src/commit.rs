@@ -9,10 +9,13 @@ use diptych_backend::{FileKind, FileName};
 use diptych_format::{Class, Digest, Error as FormatError, Problem};
 use diptych_repository::Repository;
 use diptych_repository::documents::{Body, Lock, LockKind, Snapshot, SnapshotKind};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use crate::error::{Error, InPlace, Result};
 use crate::progress::Progress;
+
+/// Hours after which a lease that was not renewed is removed; a run renews its own every few minutes.
+const STALE_HOURS: i64 = 24;
 
 /// A writer's claim: given up when it is dropped. Spec: R-10-1 and section 10, rule 3.
 pub struct Lease<'r> {
@@ -40,6 +43,7 @@ impl<'r> Lease<'r> {
             before: None,
             missing: Vec::new(),
         };
+        lease.remove_stale()?;
         // After the lease, so that whoever condemns packs from now on sees it.
         repository.index().refresh()?;
         Ok(lease)
@@ -75,6 +79,19 @@ impl<'r> Lease<'r> {
             repository.index().leave_out(condemned);
         }
         Ok(lease)
+    }
+
+    /// Leases that nobody has renewed for so long are of runs that were killed. No data depends on it: what a run takes from
+    /// packs is looked at again when it commits.
+    fn remove_stale(&self) -> Result<()> {
+        let stale_before = Timestamp::now() - SignedDuration::from_hours(STALE_HOURS);
+        for (name, lock) in self.repository.locks(|_| {})? {
+            if matches!(lock.kind, LockKind::Lease { .. }) && lock.written < stale_before {
+                // Another run may have been quicker.
+                let _ = self.repository.remove_lock(&name);
+            }
+        }
+        Ok(())
     }
 
     /// Says that the writer is still at work. The lease before stays until the next time, so that no listing misses both.

@@ -82,10 +82,15 @@ fn replaced_by(stored: &StoredSnapshot) -> Option<Digest> {
 pub fn report_damaged(progress: &dyn Progress, damaged: &DamagedFile) {
     progress.problem(diptych_format::Problem {
         path: damaged.path.clone().into_bytes(),
-        what: format!("passed over: {}", damaged.error),
+        what: format!("passed over: {}", without_path(&damaged.error.to_string(), &damaged.path)),
         // Of a key file only a way in is lost.
         is_loss: !damaged.path.starts_with("keys/"),
     });
+}
+
+/// A message that begins with the path which is told before it.
+fn without_path<'m>(message: &'m str, path: &str) -> &'m str {
+    message.strip_prefix(path).and_then(|rest| rest.strip_prefix(": ")).unwrap_or(message)
 }
 
 /// What of the snapshots an argument may mean.
@@ -296,6 +301,9 @@ pub fn locate(repository: &Repository, listed: &Listed, path: Option<&Path>) -> 
             })?
         }
     };
+    // A stream has its name for a path, and is a file of that name.
+    let is_stream_itself = record.path.is_none() && path.is_some() && below.is_empty();
+    let below = if is_stream_itself { record.name.clone() } else { below };
     let (archive, payload) = open_streams(repository, record, &caches(repository))?;
     Ok(Located { open: OpenArchive::of_streams(archive, payload), record: record.clone(), path: below })
 }

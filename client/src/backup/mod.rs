@@ -257,6 +257,7 @@ impl Run<'_> {
     fn archive(&mut self, source: &Source) -> Result<()> {
         let started = clock();
         let options = self.options;
+        self.recorder.begin(source);
         let trust = source.trust();
         self.tell_of_trust(source, &trust);
         let records = self.records_of(source);
@@ -271,7 +272,6 @@ impl Run<'_> {
             started: Clock { seconds: started.seconds, nanoseconds: started.nanoseconds },
             sample,
         });
-        self.recorder.begin(&source.name);
         let monitor: Arc<dyn Monitor> = self.recorder.clone();
         let assembly = Assembly {
             bases: Some(bases).filter(|bases| !bases.in_order.is_empty()),
@@ -355,11 +355,23 @@ impl Run<'_> {
     /// What the bases say of a tree.
     fn records_of(&self, source: &Source) -> Vec<ArchiveRecord> {
         let path = source.recorded_path();
+        let is_named = matches!(self.options.base, BaseChoice::Snapshot(_));
         let of = |base: &Listed| {
-            let mut archives = base.snapshot.archives.iter();
-            archives.find(|archive| archive.path.is_some() && archive.path == path).cloned()
+            let archives = &base.snapshot.archives;
+            let same = archives.iter().find(|archive| archive.path.is_some() && archive.path == path);
+            // A base that was asked for by name is meant, wherever the tree was.
+            let only = match &archives[..] {
+                [only] if is_named && self.options.sources.len() == 1 => Some(only),
+                _ => None,
+            };
+            same.or(only).cloned()
         };
-        self.bases.iter().filter_map(of).collect()
+        let records: Vec<ArchiveRecord> = self.bases.iter().filter_map(of).collect();
+        if is_named && records.is_empty() {
+            let what = "the base has no archive of this path: everything is read".to_owned();
+            self.recorder.problem(diptych_format::Problem { path: Vec::new(), what, is_loss: false });
+        }
+        records
     }
 
     /// An archive to compare with. One that cannot be opened is told and done without.
@@ -370,8 +382,7 @@ impl Run<'_> {
             Ok(opened) => opened,
             Err(error) => {
                 let what = format!("the base cannot be read, and files are read again: {error}");
-                let path = record.name.clone();
-                self.recorder.problem(diptych_format::Problem { path, what, is_loss: false });
+                self.recorder.problem(diptych_format::Problem { path: Vec::new(), what, is_loss: false });
                 return None;
             }
         };

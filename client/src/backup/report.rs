@@ -7,6 +7,7 @@ use diptych_format::limits::METADATA_CHUNK_MAX;
 use diptych_format::{Kind, Monitor, Problem};
 use serde_json::json;
 
+use super::Source;
 use crate::error::{Error, Result};
 use crate::names;
 use crate::progress::Progress;
@@ -25,6 +26,7 @@ pub(super) struct Recorder {
 #[derive(Default)]
 struct State {
     archive: String,
+    root: Vec<u8>,
     lines: Vec<u8>,
     left_out: u64,
 }
@@ -35,8 +37,16 @@ impl Recorder {
     }
 
     /// What follows is about this archive.
-    pub(super) fn begin(&self, archive: &[u8]) {
-        self.lock().archive = names::show(archive);
+    pub(super) fn begin(&self, source: &Source) {
+        let mut state = self.lock();
+        state.archive = names::show(&source.name);
+        state.root = source.recorded_path().unwrap_or_else(|| source.name.clone());
+    }
+
+    /// A path as it is on the source: a run may have several trees.
+    fn on_the_source(&self, path: &[u8]) -> Vec<u8> {
+        let root = self.lock().root.clone();
+        if path.is_empty() { root } else { names::join(&root, path) }
     }
 
     /// Entries that were not captured whole.
@@ -80,7 +90,7 @@ impl Monitor for Recorder {
     }
 
     fn read(&self, path: &[u8], why: &'static str) {
-        self.inner.read(path, why);
+        self.inner.read(&self.on_the_source(path), why);
     }
 
     fn problem(&self, problem: Problem) {
@@ -105,7 +115,8 @@ impl Monitor for Recorder {
             state.left_out += 1;
         }
         drop(state);
-        self.inner.problem(problem);
+        let path = self.on_the_source(&problem.path);
+        self.inner.problem(Problem { path, ..problem });
     }
 }
 

@@ -38,8 +38,6 @@ Example:
   diptych backup -r /backup/repo --tag daily --exclude '*.o' /home /etc
   diptych backup -r /backup/repo --command db.sql -- pg_dump mydb")]
 pub struct Arguments {
-    #[command(flatten)]
-    repository: RepositoryOptions,
     /// The directories; with --command, the command and its arguments.
     #[arg(value_name = "PATH", required_unless_present = "stdin")]
     paths: Vec<PathBuf>,
@@ -52,8 +50,6 @@ pub struct Arguments {
     /// Make the repository if there is none.
     #[arg(long)]
     init: bool,
-    #[command(flatten)]
-    new: NewOptions,
     /// Mark the snapshot with TAG. May be repeated.
     #[arg(long, value_name = "TAG")]
     tag: Vec<String>,
@@ -79,7 +75,8 @@ pub struct Arguments {
     #[arg(long, value_name = "PERCENT", default_value_t = crate::reuse::MIN_LIVE,
         value_parser = clap::value_parser!(u8).range(0..=100))]
     min_live: u8,
-    /// Read this part of what counts as unchanged all the same, in percent, another one in each run; 0 for none.
+    /// Read this part of what counts as unchanged all the same, in percent, another one in each run; 0 for none. Whole
+    /// chunks are taken, so that of a small tree it may be none or more.
     #[arg(long, value_name = "PERCENT", default_value_t = 0.5, value_parser = parse_percent)]
     sample: f64,
     /// Make a partial snapshot every so many seconds, from which an interrupted run goes on.
@@ -89,7 +86,7 @@ pub struct Arguments {
     #[arg(long, help_heading = "Output")]
     why: bool,
     /// Store nothing: say what would be.
-    #[arg(long)]
+    #[arg(short = 'n', long)]
     dry_run: bool,
     /// How hard to compress: 1 (fast) to 19 (small), or `none`.
     #[arg(long, value_name = "LEVEL", default_value = "1", value_parser = super::create::parse_compression)]
@@ -97,15 +94,19 @@ pub struct Arguments {
     /// Fail at the first thing that cannot be read, and make no snapshot.
     #[arg(long)]
     strict: bool,
-    #[command(flatten)]
-    threads: Threads,
     /// Memory for contents on their way and for finding equal contents, such as 200M or 2G.
     #[arg(long, value_name = "SIZE", default_value = "256M", value_parser = parse_memory)]
     max_memory: u64,
     #[command(flatten)]
-    selection: SelectionOptions,
-    #[command(flatten)]
     json: Json,
+    #[command(flatten)]
+    repository: RepositoryOptions,
+    #[command(flatten)]
+    new: NewOptions,
+    #[command(flatten)]
+    threads: Threads,
+    #[command(flatten)]
+    selection: SelectionOptions,
 }
 
 fn parse_percent(text: &str) -> Result<f64, String> {
@@ -173,6 +174,16 @@ pub(super) fn run(arguments: &Arguments, common: &Common) -> Result<Outcome> {
 }
 
 fn sources(arguments: &Arguments) -> Result<Vec<Source>> {
+    if arguments.host.as_deref() == Some("") || arguments.tag.iter().any(String::is_empty) {
+        return Err(Error::Usage("--host and --tag want a word".to_owned()));
+    }
+    if let Some(name) = arguments.stdin.as_ref().or(arguments.command.as_ref())
+        && diptych_format::Name::try_new(name.as_bytes()).is_err()
+    {
+        return Err(Error::Usage(format!(
+            "{name:?} is no name of a file: it has no slash, and is not . or .."
+        )));
+    }
     let stream =
         |name: &str, input| vec![Source { name: name.as_bytes().to_vec(), what: What::Stream(input) }];
     if let Some(name) = &arguments.stdin {
@@ -218,6 +229,7 @@ fn summary(report: &BackupReport, seconds: f64) -> serde_json::Value {
                 "entries": archive.entries,
                 "content_bytes": archive.content_bytes,
                 "reused": { "entries": archive.counts.reused, "bytes": archive.counts.reused_bytes },
+                "deduplicated": { "entries": archive.counts.deduplicated.0, "bytes": archive.counts.deduplicated.1 },
                 "read": read,
             })
         })
@@ -251,10 +263,14 @@ fn say(report: &BackupReport, terminal: &Terminal) {
             .into_iter()
             .zip(counts.read)
             .filter(|(reason, (files, _))| *files > 0 && *reason != Reason::NoBase)
-            .map(|(reason, (files, _))| format!("{} {files}", reason.word()))
+            .map(|(reason, (files, bytes))| format!("{} {files} ({})", reason.word(), show_size(bytes)))
             .collect();
         if !why.is_empty() {
             output::say(&format!("  read because of: {}", why.join(", ")));
+        }
+        let (files, bytes) = counts.deduplicated;
+        if files > 0 {
+            output::say(&format!("  stored already: {files} ({}) of what was read", show_size(bytes)));
         }
         output::say(&format!(
             "  tree id {}{}",

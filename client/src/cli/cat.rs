@@ -35,10 +35,6 @@ pub struct Arguments {
     /// The file's path inside the archive.
     #[arg(value_name = "PATH")]
     inside: Option<OsString>,
-    #[command(flatten)]
-    repository: MaybeRepository,
-    #[command(flatten)]
-    filter: FilterOptions,
     /// Print the bytes from START up to END, END not included; END may be left out. Sizes as 4096, 1M, 2G.
     #[arg(long, value_name = "START-END", value_parser = parse_range)]
     range: Option<(u64, Option<u64>)>,
@@ -48,6 +44,10 @@ pub struct Arguments {
     /// Print at most so many bytes.
     #[arg(long, value_name = "SIZE", value_parser = parse_size, conflicts_with = "range")]
     length: Option<u64>,
+    #[command(flatten)]
+    repository: MaybeRepository,
+    #[command(flatten)]
+    filter: FilterOptions,
 }
 
 pub(super) fn run(arguments: &Arguments, common: &Common) -> Result<Outcome> {

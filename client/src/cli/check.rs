@@ -33,8 +33,6 @@ Example:
   diptych check -r /backup/repo --read-data-subset 5%
   diptych check -r /backup/repo --repair-index")]
 pub struct Arguments {
-    #[command(flatten)]
-    repository: RepositoryOptions,
     /// Read all contents, and compare every chunk with its id.
     #[arg(long, conflicts_with = "read_data_subset")]
     read_data: bool,
@@ -45,9 +43,11 @@ pub struct Arguments {
     #[arg(long)]
     repair_index: bool,
     #[command(flatten)]
-    threads: Threads,
-    #[command(flatten)]
     json: Json,
+    #[command(flatten)]
+    repository: RepositoryOptions,
+    #[command(flatten)]
+    threads: Threads,
 }
 
 pub(super) fn run(arguments: &Arguments, common: &Common) -> Result<Outcome> {

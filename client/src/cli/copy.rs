@@ -31,8 +31,6 @@ Example:
   diptych copy -r /backup/repo --to /media/disk/repo --to-password-file /etc/disk.password
   diptych copy -r /backup/repo --to /media/disk/repo --tag monthly latest")]
 pub struct Arguments {
-    #[command(flatten)]
-    repository: RepositoryOptions,
     /// Snapshots: `latest`, or the first digits of an id; without any, all complete ones.
     #[arg(value_name = "SNAPSHOT")]
     snapshots: Vec<String>,
@@ -50,11 +48,13 @@ pub struct Arguments {
     #[arg(long, value_name = "LEVEL", default_value = "1", value_parser = super::create::parse_compression)]
     compression: Compression,
     #[command(flatten)]
+    json: Json,
+    #[command(flatten)]
+    repository: RepositoryOptions,
+    #[command(flatten)]
     filter: FilterOptions,
     #[command(flatten)]
     threads: Threads,
-    #[command(flatten)]
-    json: Json,
 }
 
 pub(super) fn run(arguments: &Arguments, common: &Common) -> Result<Outcome> {

@@ -45,15 +45,15 @@ pub struct Arguments {
     /// Fail at the first entry that cannot be archived whole, and leave no archive.
     #[arg(long)]
     strict: bool,
-    #[command(flatten)]
-    threads: Threads,
     /// Memory for contents on their way and for finding equal contents, such as 200M or 2G.
     #[arg(long, value_name = "SIZE", default_value = "256M", value_parser = parse_memory)]
     max_memory: u64,
     #[command(flatten)]
-    selection: SelectionOptions,
-    #[command(flatten)]
     json: Json,
+    #[command(flatten)]
+    threads: Threads,
+    #[command(flatten)]
+    selection: SelectionOptions,
 }
 
 pub(super) fn parse_compression(text: &str) -> Result<Compression, String> {

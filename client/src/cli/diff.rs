@@ -51,13 +51,13 @@ pub struct Arguments {
     #[arg(long)]
     exit_code: bool,
     #[command(flatten)]
+    json: Json,
+    #[command(flatten)]
     repository: MaybeRepository,
     #[command(flatten)]
     threads: Threads,
     #[command(flatten)]
     selection: SelectionOptions,
-    #[command(flatten)]
-    json: Json,
 }
 
 pub(super) fn run(arguments: &Arguments, common: &Common) -> Result<Outcome> {

@@ -52,9 +52,9 @@ pub struct Arguments {
     #[arg(long, value_name = "DIR")]
     spool: Option<PathBuf>,
     #[command(flatten)]
-    threads: Threads,
-    #[command(flatten)]
     json: Json,
+    #[command(flatten)]
+    threads: Threads,
 }
 
 pub(super) fn run(arguments: &Arguments, common: &Common) -> Result<Outcome> {

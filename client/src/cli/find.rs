@@ -30,8 +30,6 @@ Example:
   diptych find -r /backup/repo -i '*report*.pdf'
   diptych find -r /backup/repo --snapshot latest '/home/*/.ssh/**'")]
 pub struct Arguments {
-    #[command(flatten)]
-    repository: RepositoryOptions,
     /// What to find. * ? [...] {a,b} match within a name, ** across names. Without a slash it is compared with names; with
     /// one, with whole paths as they were on the source.
     #[arg(value_name = "PATTERN", required = true)]
@@ -43,9 +41,11 @@ pub struct Arguments {
     #[arg(short, long, value_name = "SNAPSHOT")]
     snapshot: Vec<String>,
     #[command(flatten)]
-    filter: FilterOptions,
-    #[command(flatten)]
     json: Json,
+    #[command(flatten)]
+    repository: RepositoryOptions,
+    #[command(flatten)]
+    filter: FilterOptions,
 }
 
 pub(super) fn run(arguments: &Arguments, common: &Common) -> Result<Outcome> {

@@ -35,26 +35,26 @@ Example:
   diptych forget -r /backup/repo --keep-within 30d --keep-tag release --host mail
   diptych forget -r /backup/repo 4f1c22d0")]
 pub struct Arguments {
-    #[command(flatten)]
-    repository: RepositoryOptions,
     /// Snapshots to forget, by the first digits of their ids.
     #[arg(value_name = "SNAPSHOT", conflicts_with_all = ["keep", "FilterOptions", "group_by"])]
     snapshots: Vec<String>,
-    #[command(flatten)]
-    keep: KeepOptions,
     /// Which snapshots a --keep option looks at together: those with the same host, paths, tags; or `none` for all.
     #[arg(long, value_name = "WHAT", default_value = "host,paths", value_parser = parse_group_by)]
     group_by: GroupBy,
-    #[command(flatten)]
-    filter: FilterOptions,
     /// Forget nothing: say what would be.
-    #[arg(long)]
+    #[arg(short = 'n', long)]
     dry_run: bool,
     /// Keep the data for so long, as `prune` sees it: years, months, weeks, days, hours as 1y, 6m, 2w, 30d, 12h.
     #[arg(long, value_name = "SPAN", default_value = "30d", value_parser = parse_span)]
     expire: Span,
     #[command(flatten)]
     json: Json,
+    #[command(flatten)]
+    repository: RepositoryOptions,
+    #[command(flatten)]
+    keep: KeepOptions,
+    #[command(flatten)]
+    filter: FilterOptions,
 }
 
 /// What a policy keeps.
@@ -265,13 +265,13 @@ fn json_line(key: Option<&GroupKey>, listed: &Listed, reasons: &[Reason]) -> Str
 Example:
   diptych unforget -r /backup/repo 4f1c22d0")]
 pub struct UnforgetArguments {
-    #[command(flatten)]
-    repository: RepositoryOptions,
     /// Snapshots, by the first digits of their ids.
     #[arg(value_name = "SNAPSHOT", required = true)]
     snapshots: Vec<String>,
     #[command(flatten)]
     json: Json,
+    #[command(flatten)]
+    repository: RepositoryOptions,
 }
 
 pub(super) fn run_unforget(arguments: &UnforgetArguments, common: &Common) -> Result<Outcome> {

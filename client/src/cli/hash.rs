@@ -30,11 +30,11 @@ pub struct Arguments {
     #[arg(value_name = "DIR|ARCHIVE")]
     what: PathBuf,
     #[command(flatten)]
+    json: Json,
+    #[command(flatten)]
     threads: Threads,
     #[command(flatten)]
     selection: SelectionOptions,
-    #[command(flatten)]
-    json: Json,
 }
 
 pub(super) fn run(arguments: &Arguments, common: &Common) -> Result<Outcome> {

@@ -24,11 +24,11 @@ Example:
   diptych init -r /backup/repo --password-file /etc/backup.password")]
 pub struct Arguments {
     #[command(flatten)]
+    json: Json,
+    #[command(flatten)]
     repository: RepositoryOptions,
     #[command(flatten)]
     new: NewOptions,
-    #[command(flatten)]
-    json: Json,
 }
 
 /// What a new repository is to be.

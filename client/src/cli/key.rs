@@ -50,9 +50,9 @@ Example:
   diptych key list -r /backup/repo")]
 struct ListArguments {
     #[command(flatten)]
-    repository: RepositoryOptions,
-    #[command(flatten)]
     json: Json,
+    #[command(flatten)]
+    repository: RepositoryOptions,
 }
 
 #[derive(clap::Args)]
@@ -61,8 +61,6 @@ Example:
   diptych key add -r /backup/repo --label safe
   diptych key passwd -r /backup/repo --new-password-file /etc/new.password")]
 struct AddArguments {
-    #[command(flatten)]
-    repository: RepositoryOptions,
     /// Read the new password from the first line of FILE; without it the terminal is asked.
     #[arg(long, value_name = "FILE")]
     new_password_file: Option<PathBuf>,
@@ -71,6 +69,8 @@ struct AddArguments {
     label: String,
     #[command(flatten)]
     json: Json,
+    #[command(flatten)]
+    repository: RepositoryOptions,
 }
 
 /// Remove a key: its password opens the repository no longer.
@@ -81,8 +81,6 @@ struct AddArguments {
 Example:
   diptych key remove -r /backup/repo 5a1f")]
 struct RemoveArguments {
-    #[command(flatten)]
-    repository: RepositoryOptions,
     /// The first digits of its name, as `key list` shows it.
     #[arg(value_name = "KEY")]
     key: String,
@@ -91,6 +89,8 @@ struct RemoveArguments {
     force: bool,
     #[command(flatten)]
     json: Json,
+    #[command(flatten)]
+    repository: RepositoryOptions,
 }
 
 pub(super) fn run(arguments: &Arguments, common: &Common) -> Result<Outcome> {

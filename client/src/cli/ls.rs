@@ -30,8 +30,6 @@ Example:
   diptych ls -r /backup/repo --long latest:/home/alice/documents
   diptych ls -r /backup/repo --recursive 'latest:/home/**/*.pdf'")]
 pub struct Arguments {
-    #[command(flatten)]
-    repository: RepositoryOptions,
     /// The snapshot: `latest`, or the first digits of its id; behind a colon the path of a directory or file as it was
     /// on the source, without which all archives of the snapshot are shown. * ? [...] {a,b} match within a name, ** across.
     #[arg(value_name = "SNAPSHOT[:PATH]")]
@@ -49,9 +47,11 @@ pub struct Arguments {
     #[arg(short = '0', long, conflicts_with_all = ["long", "json"])]
     null: bool,
     #[command(flatten)]
-    filter: FilterOptions,
-    #[command(flatten)]
     json: Json,
+    #[command(flatten)]
+    repository: RepositoryOptions,
+    #[command(flatten)]
+    filter: FilterOptions,
 }
 
 pub(super) fn run(arguments: &Arguments, common: &Common) -> Result<Outcome> {

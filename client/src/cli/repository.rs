@@ -135,9 +135,12 @@ fn first_line(bytes: Vec<u8>, place: &str) -> Result<Vec<u8>> {
 }
 
 fn ask(prompt: &str) -> Result<Vec<u8>> {
-    rpassword::prompt_password(prompt).map(String::into_bytes).map_err(|_| {
-        let what = "there is no terminal to ask for the password: give it in a file, by a command or in the environment, as \
-            --help says";
+    rpassword::prompt_password(prompt).map(String::into_bytes).map_err(|error| {
+        if error.kind() == std::io::ErrorKind::Interrupted || super::signals::is_interrupted() {
+            return Error::Interrupted;
+        }
+        let what = "there is no terminal to ask for the password: give it in a file, by a command or in the environment \
+            (DIPTYCH_PASSWORD)";
         Error::Usage(what.to_owned())
     })
 }

@@ -38,8 +38,6 @@ Example:
   diptych restore -r /backup/repo latest:/home/ann/notes -t notes --include '*.md'
   diptych restore -r /backup/repo 3f2a -t /home --overwrite if-changed --delete --dry-run")]
 pub struct Arguments {
-    #[command(flatten)]
-    repository: RepositoryOptions,
     /// The snapshot: `latest`, or the first digits of its id; behind a colon a path as it was on the source.
     #[arg(value_name = "SNAPSHOT[:PATH]")]
     snapshot: String,
@@ -67,11 +65,13 @@ pub struct Arguments {
     #[arg(short = 'n', long)]
     dry_run: bool,
     #[command(flatten)]
+    json: Json,
+    #[command(flatten)]
+    repository: RepositoryOptions,
+    #[command(flatten)]
     filter: FilterOptions,
     #[command(flatten)]
     threads: Threads,
-    #[command(flatten)]
-    json: Json,
 }
 
 /// What is replaced.
@@ -144,7 +144,7 @@ pub(super) fn run(arguments: &Arguments, common: &Common) -> Result<Outcome> {
             say_incomplete(report.counts.incomplete, common.verbose);
         }
     }
-    Ok(Outcome::of_losses(report.losses + report.counts.incomplete))
+    Ok(Outcome::of_losses(terminal.losses().max(report.losses + report.counts.incomplete)))
 }
 
 fn summary(

@@ -25,15 +25,15 @@ Example:
   diptych snapshots -r /backup/repo
   diptych snapshots -r /backup/repo --host mail --tag daily --json")]
 pub struct Arguments {
-    #[command(flatten)]
-    repository: RepositoryOptions,
-    #[command(flatten)]
-    filter: FilterOptions,
     /// Show forgotten snapshots as well.
     #[arg(long)]
     all: bool,
     #[command(flatten)]
     json: Json,
+    #[command(flatten)]
+    repository: RepositoryOptions,
+    #[command(flatten)]
+    filter: FilterOptions,
 }
 
 /// Which snapshots are meant.
@@ -107,6 +107,11 @@ fn text_line(listed: &Listed) -> String {
     }
     if listed.forgotten.is_some() {
         notes.push("forgotten".to_owned());
+    }
+    match snapshot.report.map_or(0, |report| report.losses) {
+        0 => {}
+        1 => notes.push("1 problem".to_owned()),
+        losses => notes.push(format!("{losses} problems")),
     }
     if !snapshot.tags.is_empty() {
         notes.push(snapshot.tags.join(","));

@@ -25,15 +25,15 @@ Example:
   diptych stats -r /backup/repo
   diptych stats -r /backup/repo --host mail --json")]
 pub struct Arguments {
-    #[command(flatten)]
-    repository: RepositoryOptions,
     /// Snapshots: `latest`, or the first digits of an id.
     #[arg(value_name = "SNAPSHOT")]
     snapshots: Vec<String>,
     #[command(flatten)]
-    filter: FilterOptions,
-    #[command(flatten)]
     json: Json,
+    #[command(flatten)]
+    repository: RepositoryOptions,
+    #[command(flatten)]
+    filter: FilterOptions,
 }
 
 pub(super) fn run(arguments: &Arguments, common: &Common) -> Result<Outcome> {

@@ -23,8 +23,6 @@ Example:
   diptych tag -r /backup/repo latest --add release
   diptych tag -r /backup/repo 4f1c22d0 --remove daily --add monthly")]
 pub struct Arguments {
-    #[command(flatten)]
-    repository: RepositoryOptions,
     /// Snapshots: `latest`, or the first digits of an id.
     #[arg(value_name = "SNAPSHOT", required = true)]
     snapshots: Vec<String>,
@@ -35,9 +33,11 @@ pub struct Arguments {
     #[arg(long, value_name = "TAG")]
     remove: Vec<String>,
     #[command(flatten)]
-    filter: FilterOptions,
-    #[command(flatten)]
     json: Json,
+    #[command(flatten)]
+    repository: RepositoryOptions,
+    #[command(flatten)]
+    filter: FilterOptions,
 }
 
 pub(super) fn run(arguments: &Arguments, common: &Common) -> Result<Outcome> {

@@ -256,6 +256,10 @@ impl Shared {
     fn draw(&self) {
         let Some(bar) = &self.bar else { return };
         let bytes = self.bytes.load(Ordering::Relaxed);
+        // Until there is something to tell, the terminal may be asked for a password.
+        if bytes == 0 && self.entries.load(Ordering::Relaxed) == 0 {
+            return;
+        }
         let seconds = self.started.elapsed().as_secs_f64().max(0.001);
         let rate = show_size((bytes as f64 / seconds) as u64);
         let path = self.current.lock().map(|path| names::show(&path)).unwrap_or_default();

@@ -33,9 +33,9 @@ pub struct Arguments {
     #[arg(long)]
     metadata_only: bool,
     #[command(flatten)]
-    threads: Threads,
-    #[command(flatten)]
     json: Json,
+    #[command(flatten)]
+    threads: Threads,
 }
 
 pub(super) fn run(arguments: &Arguments, common: &Common) -> Result<Outcome> {

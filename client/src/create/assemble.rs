@@ -286,7 +286,11 @@ impl Assembler<'_> {
                 }
             }
             let entry = match outcome {
-                Outcome::Reused(reused) => self.take_reused(*reused),
+                Outcome::Reused(reused) => {
+                    self.counts.reused += 1;
+                    self.counts.reused_bytes += reused.row.payload_length;
+                    self.take_reused(*reused)
+                }
                 Outcome::Whole(entry, range) => match expected {
                     Some(expected) if self.is_as_expected(&found, &entry, &expected) => {
                         self.take_reused(*expected)
@@ -353,8 +357,6 @@ impl Assembler<'_> {
     /// A file that is as the base has it.
     fn take_reused(&mut self, reused: Reused) -> Entry {
         let entry = reused.row.entry;
-        self.counts.reused += 1;
-        self.counts.reused_bytes += reused.row.payload_length;
         for slice in &reused.slices {
             self.payload.reuse(&slice.slice, slice.chunk_length);
         }
@@ -371,7 +373,13 @@ impl Assembler<'_> {
         };
         let slices = contents.find(digest, entry.payload_length());
         slices.iter().for_each(|slice| self.payload.reuse(&slice.slice, slice.chunk_length));
+        self.note_deduplicated(if slices.is_empty() { 0 } else { entry.payload_length() });
         !slices.is_empty()
+    }
+
+    fn note_deduplicated(&mut self, bytes: u64) {
+        self.counts.deduplicated.0 += u64::from(bytes > 0);
+        self.counts.deduplicated.1 += bytes;
     }
 
     /// A content that was read whole: into the open group, or nowhere if it is known.
@@ -386,7 +394,7 @@ impl Assembler<'_> {
         }
         let length = u32::try_from(bytes.len()).map_err(|_| Error::corrupt("a small content is large"))?;
         match self.payload.small(digest, length) {
-            Place::Known => {}
+            Place::Known => self.note_deduplicated(bytes.len() as u64),
             Place::Group { ended, chunk, ends_after } => {
                 if let Some(ended) = ended {
                     self.hand_group_on(ended)?;

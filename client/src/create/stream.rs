@@ -14,7 +14,7 @@ use diptych_format::{
 use super::assemble::{Assembled, Assembly, Sink};
 use super::buffers::{Buffers, Bytes};
 use crate::owners;
-use crate::reuse::Counts;
+use crate::reuse::{Counts, Reason};
 
 /// How much is read at a time.
 const READ_AT_ONCE: usize = 512 << 10;
@@ -57,13 +57,9 @@ pub(crate) fn assemble_stream(
     let owners = owners::look_up(&[file.uid].into(), &[file.gid].into());
     let finished = tree.finish(&owners)?;
     tree.take_chunks().into_iter().try_for_each(|chunk| sink.metadata(chunk))?;
-    Ok(Assembled {
-        finished,
-        payload: payload.finish(),
-        content_bytes: size,
-        counts: Counts::default(),
-        sparse: Vec::new(),
-    })
+    let mut counts = Counts::default();
+    counts.read_bytes(Reason::NoBase, size);
+    Ok(Assembled { finished, payload: payload.finish(), content_bytes: size, counts, sparse: Vec::new() })
 }
 
 fn entry(file: &StreamFile, name: Name, kind: Kind, holds: Holds) -> Entry {

@@ -125,6 +125,8 @@ pub struct Counts {
     pub reused: u64,
     /// Bytes of payload that were.
     pub reused_bytes: u64,
+    /// Of the new ones, how many had contents that were stored already, and their bytes of payload.
+    pub deduplicated: (u64, u64),
     /// Entries that counted as unchanged and proved to have changed.
     pub missed: u64,
     /// How many were read, and how many bytes of contents they have, by the reason.
@@ -134,7 +136,11 @@ pub struct Counts {
 impl Counts {
     /// Counts an entry that is read.
     pub(crate) fn read(&mut self, reason: Reason, found: &Found) {
-        let bytes = if found.facts.kind == Kind::File { found.facts.size } else { 0 };
+        self.read_bytes(reason, if found.facts.kind == Kind::File { found.facts.size } else { 0 });
+    }
+
+    /// The same of a content of so many bytes.
+    pub(crate) fn read_bytes(&mut self, reason: Reason, bytes: u64) {
         if let Some((files, sum)) = self.read.get_mut(reason as usize) {
             *files += 1;
             *sum += bytes;
