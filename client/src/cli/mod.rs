@@ -37,7 +37,11 @@ use crate::error::Result;
 use options::Common;
 use outcome::Outcome;
 
-/// Archives of directory trees: everything a Linux tree holds, proved by digests.
+/// Backups and archives of directory trees: everything a Linux tree holds, proved by digests.
+///
+/// A repository holds snapshots of trees; what has not changed is neither read nor stored again. `-r LOCATION` or
+/// DIPTYCH_REPO says where it is; DIPTYCH_PASSWORD, --password-file or --password-command has its password, or the terminal
+/// is asked.
 ///
 /// An archive is one directory tree at one moment, kept as two streams: a small metadata stream (names, attributes,
 /// digests) and a payload stream (the contents). ARCHIVE `home` stands for the two files `home.meta.dpt` and
@@ -63,6 +67,8 @@ Exit codes:
   130  interrupted
 
 Example:
+  diptych backup -r /backup/repo --init /home
+  diptych restore -r /backup/repo latest:/home/ann --target /restored
   diptych create /backup/home /home
   diptych verify /backup/home
   diptych extract /backup/home /restored";
