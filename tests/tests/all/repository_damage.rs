@@ -252,6 +252,25 @@ fn without_its_index_everything_is_stored_again() {
     }
 }
 
+/// The same contents make files of the same names.
+#[test]
+fn what_is_written_again_takes_the_place_of_what_is_damaged() {
+    for how in [Damage::Flip, Damage::Truncate, Damage::Zero] {
+        let case = Case::new("written-again", false);
+        case.back_up().assert_code(0);
+        let kinds = [Kind::Payload, Kind::Metadata, Kind::Index];
+        let names = kinds.map(|kind| case.file(kind));
+        let whole = names.clone().map(|name| fs::read(case.repository.join(name)).unwrap());
+        names.iter().for_each(|name| damage(&case.repository.join(name), how));
+        // The index names nothing any more, and nothing is compared: all is as it was the first time.
+        case.run("backup", &["--force", case.tree.to_str().unwrap()]).assert_code(3);
+        assert_eq!(names.clone().map(|name| fs::read(case.repository.join(name)).unwrap()), whole);
+        assert_eq!(kinds.map(|kind| case.file(kind)), names);
+        case.run("snapshots", &[]).assert_code(0);
+        case.restore("latest").assert_code(0);
+    }
+}
+
 #[test]
 fn a_damaged_snapshot_is_passed_over() {
     for how in DAMAGES {
