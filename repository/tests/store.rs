@@ -398,6 +398,53 @@ fn a_pack_that_is_gone_is_stored_again() {
     assert_all_readable(&open(memory), &all);
 }
 
+/// Spec: R-7-3, R-8-8.
+#[test]
+fn a_pack_that_was_cut_is_stored_again_and_stays_indexed() {
+    let memory = memory();
+    let all = chunks(0..4);
+    store(&open(memory.clone()), &all);
+    let (rows, packs) = (all.len(), names(&memory, FileKind::Data));
+    for name in &packs {
+        let bytes = file(&memory, name);
+        memory.delete(name).unwrap();
+        put_as(&memory, name, &bytes[..bytes.len() - 1]);
+    }
+    let index = open(memory.clone());
+    assert_eq!(index.leave_out_absent().unwrap().len(), packs.len());
+    assert!(all.keys().all(|id| !index.contains(id).unwrap()));
+    // The same chunks would have made the packs that are there.
+    store(&index, &all);
+    assert_eq!(names(&memory, FileKind::Data).len(), 2 * packs.len());
+    assert_all_readable(&index, &all);
+    // What is left of a pack may be all that there is of a chunk.
+    for number in 1..9 {
+        store(&index, &chunks(number * 10..number * 10 + 1));
+    }
+    assert!(index.merge_levels().unwrap() > 0);
+    let view = open(memory).view();
+    let places: usize = all.keys().map(|id| view.find(id).unwrap().len()).sum();
+    assert_eq!(places, 2 * rows);
+}
+
+/// Spec: R-10-4.
+#[test]
+fn no_damaged_chunk_is_taken_from_its_pack() {
+    let memory = memory();
+    let all = chunks(0..12);
+    let index = open(memory.clone());
+    store(&index, &all);
+    let (id, _) = all.first_key_value().unwrap();
+    let damaged = index.find(id).unwrap().unwrap();
+    index.leave_out_chunks([damaged.pack], [*id]);
+    let left: Vec<&Digest> = all.keys().filter(|id| !index.contains(id).unwrap()).collect();
+    assert_eq!(left, [id]);
+    let before = names(&memory, FileKind::Data).len();
+    store(&index, &all.iter().take(1).map(|(id, chunk)| (*id, chunk.clone())).collect());
+    assert_eq!(names(&memory, FileKind::Data).len(), before + 1);
+    assert_ne!(index.find(id).unwrap().unwrap().pack, damaged.pack);
+}
+
 /// Spec: R-7-3, R-10-2.
 #[test]
 fn no_chunk_is_taken_from_a_condemned_pack() {

@@ -166,11 +166,16 @@ impl<'c> Costs<'c> {
     ) -> Result<()> {
         let prefix = prefix_of(record);
         let first = metadata.first().map(|(_, id)| *id);
+        // The chunk that lacks has been told with its pack.
+        let untold = |what: &str, error: &FormatError| match first {
+            Some(_) => what.to_owned(),
+            None => format!("{what}: {error}"),
+        };
         let [stream, _] = self.check.repository.streams(record, &self.caches);
         let archive = match Archive::open(stream) {
             Ok(archive) => archive,
             Err(error) => {
-                let what = format!("nothing of it can be read: {error}");
+                let what = untold("nothing of it can be told", &error);
                 self.lose(checked, source_of(record).to_vec(), what, first);
                 return Ok(());
             }
@@ -184,7 +189,7 @@ impl<'c> Costs<'c> {
             match event {
                 VerifyEvent::Entry { .. } => {}
                 VerifyEvent::Damaged { path, error } => {
-                    self.lose(checked, full(path), format!("what is there cannot be told: {error}"), first);
+                    self.lose(checked, full(path), untold("what is in it cannot be told", &error), first);
                 }
                 VerifyEvent::Content { path, content } => {
                     let range = payload_range(&content);
@@ -201,7 +206,7 @@ impl<'c> Costs<'c> {
         let walked = diptych_decoder::verify(&archive, None, &mut each);
         self.check.go_on()?;
         if let Err(error) = walked {
-            let what = format!("what is there cannot be told: {error}");
+            let what = untold("what is in it cannot be told", &error);
             self.lose(checked, source_of(record).to_vec(), what, first);
         }
         Ok(())

@@ -1,11 +1,15 @@
 //! `diptych check`.
 
+use std::sync::{Mutex, PoisonError};
+
+use diptych_format::{Kind, Monitor, Problem};
 use serde_json::{Map, Value, json};
 
 use crate::backup::{host_name, user_name};
 use crate::check::{CheckOptions, CheckReport, Finding, ReadData, Severity, cache_directory, check};
 use crate::error::{Error, InPlace, Result};
 use crate::names;
+use crate::progress::Progress;
 use crate::size::show_size;
 use crate::snapshots::short;
 
@@ -16,7 +20,6 @@ use super::output;
 use super::repository::{RepositoryOptions, told};
 use super::signals;
 use super::terminal::Terminal;
-use diptych_format::{Monitor, Problem};
 
 /// Prove a repository whole, or say what is damaged and which files that costs.
 ///
@@ -59,7 +62,8 @@ pub(super) fn run(arguments: &Arguments, common: &Common) -> Result<Outcome> {
             mended => mended.map_err(told)?,
         }
     }
-    let repository = arguments.repository.open(&*terminal)?;
+    let opening = Opening::default();
+    let repository = arguments.repository.open(&opening).inspect_err(|_| opening.tell(&terminal))?;
     let read_data = match arguments.read_data_subset {
         Some(part) => part,
         None if arguments.read_data => ReadData::All,
@@ -90,6 +94,29 @@ pub(super) fn run(arguments: &Arguments, common: &Common) -> Result<Outcome> {
     }
     outcome(&report, &arguments.repository.repository)
 }
+
+/// Keeps what opening has to tell: the check tells it again, unless it comes to none.
+#[derive(Default)]
+struct Opening(Mutex<Vec<Problem>>);
+
+impl Opening {
+    fn tell(&self, terminal: &Terminal) {
+        let problems = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        problems.into_iter().for_each(|problem| terminal.problem(problem));
+    }
+}
+
+impl Monitor for Opening {
+    fn entry(&self, _: &[u8], _: Kind) {}
+
+    fn bytes(&self, _: u64) {}
+
+    fn problem(&self, problem: Problem) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(problem);
+    }
+}
+
+impl Progress for Opening {}
 
 fn outcome(report: &CheckReport, place: &str) -> Result<Outcome> {
     if report.is_interrupted {

@@ -78,8 +78,8 @@ struct State {
     condemned: HashSet<Digest>,
     /// Packs that are not there. Spec: R-8-7.
     absent: HashSet<Digest>,
-    /// Whether some of them are there with another length.
-    has_others: bool,
+    /// Those of them that are there with another length: readers may find what they need in what is left.
+    cut: HashSet<Digest>,
     damaged_chunks: Arc<DamagedChunks>,
     /// Chunks that could not be read: pack and offset.
     unreadable: HashSet<(Digest, u64)>,
@@ -288,11 +288,11 @@ impl Index {
             .filter(|pack| there.get(&pack.name.0) != Some(&pack.length))
             .map(|pack| pack.name)
             .collect();
-        let has_others = absent.iter().any(|name| there.contains_key(&name.0));
+        let cut = absent.iter().filter(|name| there.contains_key(&name.0)).copied().collect();
         let mut names: Vec<Digest> = absent.iter().copied().collect();
         names.sort_unstable();
         let mut state = self.write();
-        state.has_others = has_others;
+        state.cut = cut;
         state.absent = absent;
         state.sort_out();
         Ok(names)
@@ -340,8 +340,11 @@ impl Index {
             files.iter().map(|(name, _)| *name).chain(others.iter().copied()).collect();
         replaces.sort_unstable();
         replaces.dedup();
-        let absent = self.read().absent.clone();
-        let has = |pack: &IndexPack| !absent.contains(&pack.name);
+        let gone: HashSet<Digest> = {
+            let state = self.read();
+            state.absent.difference(&state.cut).copied().collect()
+        };
+        let has = |pack: &IndexPack| !gone.contains(&pack.name);
         let inputs: Vec<Input<'_>> = files.iter().map(|(_, file)| Input::new(file, has)).collect();
         let name = merge(&*self.backend, &self.mac, &inputs, &replaces)?;
         self.add(name, replaces)?;
@@ -392,7 +395,7 @@ impl Index {
     /// Whether a pack that is stored again may be one that is there and not to be used. Spec: R-7-3.
     pub(crate) fn leaves_packs_out(&self) -> bool {
         let state = self.read();
-        state.has_others || !state.condemned.is_empty() || !state.damaged_chunks.packs.is_empty()
+        !state.cut.is_empty() || !state.condemned.is_empty() || !state.damaged_chunks.packs.is_empty()
     }
 
     /// A pack of this run is durable. It may be one that was missed: then all that it holds is there again.
