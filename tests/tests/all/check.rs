@@ -385,7 +385,8 @@ fn leave_lease(made: &Made, process: u64) -> PathBuf {
     let repository = open(diptych_backend::open(made.dir.join("repo").to_str().unwrap()).unwrap());
     let kind = LockKind::Lease { sees: Vec::new() };
     let (host, user) = ("h".to_owned(), "u".to_owned());
-    let written = jiff::Timestamp::from_second(1_000_000_000).unwrap();
+    // An old one would be removed.
+    let written = jiff::Timestamp::now();
     let lock = Lock { repository: repository.id(), kind, host, user, process, written };
     let name = repository.put_lock(&lock).unwrap();
     PathBuf::from(FileName::new(FileKind::Lease, name.0).path())
