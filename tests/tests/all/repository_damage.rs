@@ -57,18 +57,23 @@ impl Case {
         aged(&repository, &newest.id);
     }
 
-    /// Restores; what is there then is compared if all went well.
-    #[track_caller]
-    fn restore(&self, snapshot: &str) -> Finished {
+    /// Restores; says whether all of the tree is there then.
+    fn restored(&self, snapshot: &str) -> (Finished, bool) {
         let target = self.dir.join("restored");
         let finished = self.run("restore", &[snapshot, "--target", target.to_str().unwrap()]);
-        if finished.code == Some(0) {
-            assert_eq!(hash(&target), hash(&self.tree));
-        }
+        let is_whole = target.exists() && hash(&target) == hash(&self.tree);
         if target.exists() {
             fs::remove_dir_all(target).unwrap();
         }
-        finished
+        (finished, is_whole)
+    }
+
+    /// Restores what must be there whole.
+    #[track_caller]
+    fn restore(&self, snapshot: &str, code: i32) -> Finished {
+        let (finished, is_whole) = self.restored(snapshot);
+        assert!(is_whole, "{}", finished.messages());
+        finished.assert_code(code)
     }
 
     /// The files of a kind, as paths in the repository.
@@ -150,14 +155,14 @@ fn damage(path: &Path, damage: Damage) {
     fs::write(path, bytes).unwrap();
 }
 
-/// Damages the only file of a kind and gives its name. Then: the exit codes of `snapshots`, of `restore` of what was
-/// there, of `backup`, and of `restore` of what that made; and whether each of the first three has to name the file.
+/// Damages the only file of a kind. Then: the exit codes of `snapshots`, of `restore` of what was there and of `backup`,
+/// and whether each has to name the file; the exit code of `restore` of what was made last, and whether that is whole.
 #[track_caller]
-fn assert_codes(case: &Case, kind: Kind, how: Damage, expected: [(i32, bool); 3], afterwards: i32) {
+fn assert_codes(case: &Case, kind: Kind, how: Damage, expected: [(i32, bool); 3], afterwards: (i32, bool)) {
     let name = case.file(kind);
     damage(&case.repository.join(&name), how);
     let digits = name.rsplit('/').next().unwrap();
-    let found = [case.run("snapshots", &[]), case.restore("latest"), case.back_up()];
+    let found = [case.run("snapshots", &[]), case.restored("latest").0, case.back_up()];
     for ((finished, (code, names)), step) in
         found.iter().zip(expected).zip(["snapshots", "restore", "backup"])
     {
@@ -165,8 +170,10 @@ fn assert_codes(case: &Case, kind: Kind, how: Damage, expected: [(i32, bool); 3]
         assert_eq!(finished.code, Some(code), "{kind:?} {how:?} {step}:\n{said}");
         assert_eq!(said.contains(digits), names, "{kind:?} {how:?} {step} names {name}:\n{said}");
     }
-    let after = case.restore("latest");
-    assert_eq!(after.code, Some(afterwards), "{kind:?} {how:?}, then a run:\n{}", after.messages());
+    let (after, is_whole) = case.restored("latest");
+    let found = (after.code, is_whole);
+    let (code, is_whole) = afterwards;
+    assert_eq!(found, (Some(code), is_whole), "{kind:?} {how:?}, then a run:\n{}", after.messages());
 }
 
 #[test]
@@ -174,7 +181,7 @@ fn a_damaged_config_is_no_repository_to_work_on() {
     for how in DAMAGES {
         let case = Case::new("damaged-head", true);
         let (code, names) = if how == Damage::Delete { (10, false) } else { (1, true) };
-        assert_codes(&case, Kind::Config, how, [(code, names); 3], code);
+        assert_codes(&case, Kind::Config, how, [(code, names); 3], (code, false));
         // It is not made anew over what is there.
         let made = case.run("backup", &["--init", case.tree.to_str().unwrap()]);
         assert_eq!(made.code, Some(1), "{}", made.messages());
@@ -185,7 +192,7 @@ fn a_damaged_config_is_no_repository_to_work_on() {
 fn without_its_only_key_file_a_repository_is_closed() {
     for how in DAMAGES {
         let case = Case::new("damaged-key", true);
-        assert_codes(&case, Kind::Key, how, [(12, how != Damage::Delete); 3], 12);
+        assert_codes(&case, Kind::Key, how, [(12, how != Damage::Delete); 3], (12, false));
     }
 }
 
@@ -210,7 +217,7 @@ fn a_damaged_key_file_beside_a_good_one_does_no_harm() {
     let said = case.back_up().assert_code(0).messages();
     // Key files are tried by name, as long as none has opened.
     assert_eq!(case.files(Kind::Key)[0] == first, said.contains(&first), "{said}");
-    case.restore("latest").assert_code(0);
+    case.restore("latest", 0);
 }
 
 #[test]
@@ -221,7 +228,7 @@ fn damaged_contents_are_missed_when_they_are_read() {
         // A run reads no content that has not changed: it sees what is gone, not what is wrong inside.
         let is_seen = matches!(how, Damage::Truncate | Damage::Delete);
         let backup = if is_seen { (3, true) } else { (0, false) };
-        let afterwards = if is_seen { 0 } else { 3 };
+        let afterwards = if is_seen { (0, true) } else { (3, false) };
         assert_codes(&case, Kind::Payload, how, [(0, false), (3, true), backup], afterwards);
         if how == Damage::Delete {
             // The same contents have made the same pack.
@@ -237,7 +244,7 @@ fn damaged_metadata_are_stored_again() {
         case.back_up_and_age();
         let is_seen = matches!(how, Damage::Truncate | Damage::Delete);
         let backup = (if is_seen { 3 } else { 0 }, true);
-        assert_codes(&case, Kind::Metadata, how, [(0, false), (1, true), backup], 0);
+        assert_codes(&case, Kind::Metadata, how, [(0, false), (1, true), backup], (0, true));
     }
 }
 
@@ -248,7 +255,7 @@ fn without_its_index_everything_is_stored_again() {
         case.back_up_and_age();
         let names = how != Damage::Delete;
         let told = if names { 3 } else { 0 };
-        assert_codes(&case, Kind::Index, how, [(told, names), (1, names), (told, names)], 0);
+        assert_codes(&case, Kind::Index, how, [(told, names), (1, names), (told, names)], (told, true));
     }
 }
 
@@ -267,7 +274,7 @@ fn what_is_written_again_takes_the_place_of_what_is_damaged() {
         assert_eq!(names.clone().map(|name| fs::read(case.repository.join(name)).unwrap()), whole);
         assert_eq!(kinds.map(|kind| case.file(kind)), names);
         case.run("snapshots", &[]).assert_code(0);
-        case.restore("latest").assert_code(0);
+        case.restore("latest", 0);
     }
 }
 
@@ -278,7 +285,7 @@ fn a_damaged_snapshot_is_passed_over() {
         case.back_up_and_age();
         let names = how != Damage::Delete;
         let told = if names { 3 } else { 0 };
-        assert_codes(&case, Kind::Snapshot, how, [(told, names), (1, names), (told, names)], 0);
+        assert_codes(&case, Kind::Snapshot, how, [(told, names), (1, names), (told, names)], (told, true));
     }
 }
 
@@ -299,7 +306,7 @@ fn beside_a_damaged_lock_nobody_writes() {
         };
         repository.put_lock(&lock).unwrap();
         let backup = if how == Damage::Delete { (0, false) } else { (1, true) };
-        assert_codes(&case, Kind::Lock, how, [(0, false), (0, false), backup], 0);
+        assert_codes(&case, Kind::Lock, how, [(0, false), (0, false), backup], (0, true));
     }
 }
 
@@ -333,7 +340,7 @@ fn files_with_other_names_are_left_alone() {
     for name in strangers {
         fs::write(case.repository.join(name), "not ours").unwrap();
     }
-    for verb in [case.run("snapshots", &[]), case.back_up(), case.restore("latest")] {
+    for verb in [case.run("snapshots", &[]), case.back_up(), case.restore("latest", 0)] {
         assert!(!verb.assert_code(0).messages().contains("passed over"));
     }
     for name in strangers {
@@ -351,11 +358,11 @@ fn a_snapshot_of_another_repository_is_refused() {
     let listed = case.run("snapshots", &[]).assert_code(3);
     assert!(listed.messages().contains(&name) && listed.messages().contains("is of repository"));
     assert_eq!(listed.text(), "");
-    case.restore(id).assert_code(1);
+    case.restored(id).0.assert_code(1);
     // It is no base either.
     let said = case.back_up().assert_code(3);
     assert!(said.messages().contains(&name));
-    case.restore("latest").assert_code(0);
+    case.restore("latest", 3);
 }
 
 #[test]
