@@ -34,7 +34,7 @@ mod pool;
 pub mod progress;
 pub mod restore;
 pub mod reuse;
-mod seen;
+pub mod seen;
 pub mod select;
 pub mod size;
 pub mod snapshots;

@@ -91,7 +91,13 @@ pub fn compare(repository: &Repository, listed: &[Listed]) -> Option<String> {
     if problem.is_none() {
         now.store(&location);
     }
-    problem
+    let accepted_by = file_of(&location)?;
+    problem.map(|problem| format!("{problem} (if all is as you want it, remove {})", accepted_by.display()))
+}
+
+/// A repository was made here: what was at its location before counts no more.
+pub fn made(repository: &Repository) {
+    Seen::of(repository, &[]).store(&repository.backend().location());
 }
 
 impl Seen {

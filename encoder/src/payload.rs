@@ -96,16 +96,6 @@ impl Payload {
         self.push(NumberedSlice { chunk: number, start: slice.start, length: slice.length });
     }
 
-    /// Remembers that a small content, which was not read, is where `slice` says, so that it is found if it comes again.
-    pub fn remember(&mut self, digest: Digest, slice: &Slice) {
-        if self.known.len() < self.known_max
-            && let Some(reused) = self.reused.get(&slice.chunk)
-        {
-            let place = NumberedSlice { chunk: reused.number, start: slice.start, length: slice.length };
-            self.known.entry((digest, u64::from(slice.length))).or_insert(place);
-        }
-    }
-
     /// Takes a content of `length` bytes of payload, below [`LARGE_MIN`](crate::cut::LARGE_MIN).
     pub fn small(&mut self, digest: Digest, length: u32) -> Place {
         if length == 0 {
@@ -318,10 +308,9 @@ mod tests {
         let mut payload = Payload::new(Cuts::plain(), 100);
         assert!(matches!(payload.small(digest(1), 10), Place::Group { .. }));
         payload.reuse(&old(0), Some(50));
-        payload.remember(digest(7), &old(0));
         payload.reuse(&old(5), Some(50));
         assert_eq!(payload.small(digest(2), 10), Place::Group { ended: None, chunk: 0, ends_after: false });
-        assert_eq!(payload.small(digest(7), 5), Place::Known);
+        payload.reuse(&old(0), Some(50));
         let stream = payload.finish();
         assert_eq!((stream.length, stream.chunks), (35, 2));
         let fresh = |number| (number == 0).then_some((digest(8), 20));

@@ -52,7 +52,9 @@ pub fn make(repository: &RepositoryOptions, new: &NewOptions) -> Result<diptych_
     };
     let padding = if new.padding { Padding::Padme } else { Padding::None };
     let options = InitOptions { password, padding, created: Timestamp::now() };
-    diptych_repository::Repository::init(backend, &options).in_place("")
+    let made = diptych_repository::Repository::init(backend, &options).in_place("")?;
+    crate::seen::made(&made);
+    Ok(made)
 }
 
 pub(super) fn run(arguments: &Arguments, common: &Common) -> Result<Outcome> {

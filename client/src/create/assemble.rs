@@ -360,9 +360,6 @@ impl Assembler<'_> {
         for slice in &reused.slices {
             self.payload.reuse(&slice.slice, slice.chunk_length);
         }
-        if let ([only], Holds::Content { digest, .. }) = (&reused.slices[..], &entry.holds) {
-            self.payload.remember(*digest, &only.slice);
-        }
         entry
     }
 
