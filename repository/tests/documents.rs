@@ -420,6 +420,15 @@ fn nothing_is_written_that_would_be_refused() {
     assert_eq!(class(SnapshotKind::Snapshot, Body::Snapshot(without)), Class::Corrupt);
     let twice = Snapshot { archives: vec![archive(b"a", None), archive(b"a", None)], ..snapshot() };
     assert_eq!(class(SnapshotKind::Snapshot, Body::Snapshot(twice)), Class::Corrupt);
+    // A restore makes directories of these. Spec: R-9-6.
+    let paths: [&[u8]; 6] = [b"/../x", b"/x/..", b"/a/./b", b"home", b"", b"/a\0b"];
+    let named: [&[u8]; 4] = [b"..", b"a/../../b", b"", b"a\0"];
+    let astray =
+        paths.map(|path| archive(b"a", Some(path))).into_iter().chain(named.map(|name| archive(name, None)));
+    for archive in astray {
+        let body = Body::Snapshot(Snapshot { archives: vec![archive], ..snapshot() });
+        assert_eq!(class(SnapshotKind::Snapshot, body), Class::Corrupt);
+    }
 }
 
 /// Spec: R-9-2
@@ -457,7 +466,10 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn names_and_paths_of_any_bytes_come_back(name in vec(any::<u8>(), 0..30), path in vec(any::<u8>(), 0..30)) {
+    fn names_and_paths_of_any_bytes_come_back(name in vec(1..=u8::MAX, 0..30), path in vec(1..=u8::MAX, 0..30)) {
+        // Parts that are dots alone are refused, which another test shows.
+        let plain = |path: Vec<u8>| [b"/-", &path.into_iter().map(|b| if b == b'.' { b',' } else { b }).collect::<Vec<_>>()[..]].concat();
+        let (name, path) = (plain(name), plain(path));
         let snapshot = Snapshot { archives: vec![archive(&name, Some(&path))], ..snapshot() };
         let document = SnapshotDocument { body: Body::Snapshot(snapshot), ..document(SnapshotKind::Partial) };
         for keys in [DocumentKeys::plain(), keys(1)] {

@@ -30,7 +30,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use diptych_format::{Error, Result};
+use diptych_format::{Error, Name, Result};
 use rustix::fs::{Mode, OFlags, RawDir, fstatvfs, mkdirat, open, openat};
 use rustix::io::Errno;
 
@@ -133,6 +133,8 @@ impl Target {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let mut at = retry(|| openat(&self.root, c".", flags, Mode::empty())).map_err(cannot(what()))?;
         for name in path.split(|byte| *byte == b'/').filter(|name| !name.is_empty()) {
+            // A path comes from whoever wrote the snapshot: `..` would lead out.
+            Name::try_new(name)?;
             if is_made {
                 match retry(|| mkdirat(&at, name, Mode::RWXU | Mode::RWXG | Mode::RWXO)) {
                     Ok(()) | Err(Errno::EXIST) => {}

@@ -316,3 +316,20 @@ fn a_partner_who_swaps_directories_for_links_gets_nothing() {
     });
     assert_eq!(std::fs::read_dir(temp.path().join("outside")).unwrap().count(), 0);
 }
+
+/// The path of a part comes from whoever wrote the snapshot.
+#[test]
+fn a_target_below_is_never_above() {
+    let temp = tempfile::tempdir().unwrap();
+    let victim = temp.path().join("victim");
+    std::fs::create_dir(&victim).unwrap();
+    std::fs::create_dir(temp.path().join("target")).unwrap();
+    std::os::unix::fs::symlink(&victim, temp.path().join("target/link")).unwrap();
+    let target = Target::open(&temp.path().join("target"), true).unwrap();
+    for path in [&b"../victim"[..], b"a/../../victim", b"/..", b".", b"link", b"link/x"] {
+        assert!(target.below(path, true, true).is_err(), "{}", String::from_utf8_lossy(path));
+        assert!(target.below(path, false, true).is_err() || path.starts_with(b"a/"));
+    }
+    assert!(target.below(b"a/b", true, true).unwrap().is_some());
+    assert_eq!(std::fs::read_dir(&victim).unwrap().count(), 0);
+}

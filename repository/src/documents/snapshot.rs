@@ -291,6 +291,18 @@ impl SnapshotDocument {
         if snapshot.archives.is_empty() {
             return Err(Error::corrupt("a snapshot has no archive"));
         }
+        for archive in &snapshot.archives {
+            let told = [Some(&archive.name), archive.path.as_ref()];
+            if let Some(wrong) = told.into_iter().flatten().find(|path| !is_plain(path)) {
+                let path = Escaped::show(wrong);
+                return Err(Error::corrupt(format!(
+                    "a snapshot has {path:?} for the path or name of an archive"
+                )));
+            }
+            if archive.path.as_ref().is_some_and(|path| !path.starts_with(b"/")) {
+                return Err(Error::corrupt("a snapshot has an archive whose path is not absolute"));
+            }
+        }
         let mut names = HashSet::new();
         if let Some(twice) = snapshot.archives.iter().find(|archive| !names.insert(&archive.name)) {
             let name = Escaped::show(&twice.name);
@@ -301,6 +313,12 @@ impl SnapshotDocument {
 }
 
 /// Reads what was opened, or what stands in clear.
+/// Whether a path leads nowhere but down: a restore makes directories of it. Spec: R-9-6.
+fn is_plain(path: &[u8]) -> bool {
+    let is_up = |part: &[u8]| part == b"." || part == b"..";
+    !path.is_empty() && !path.contains(&0) && !path.split(|byte| *byte == b'/').any(is_up)
+}
+
 fn read_body<B: DeserializeOwned>(document: &[u8], opened: Option<&[u8]>) -> Result<B> {
     match opened {
         Some(body) => from_json(FORMAT, body),
