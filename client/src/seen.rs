@@ -95,6 +95,21 @@ pub fn compare(repository: &Repository, listed: &[Listed]) -> Option<String> {
     problem.map(|problem| format!("{problem} (if all is as you want it, remove {})", accepted_by.display()))
 }
 
+/// What is wrong if the repository is not encrypted and there was an encrypted one at its location: whoever can replace
+/// files waits for contents in clear.
+pub fn downgrade(repository: &Repository) -> Option<String> {
+    let location = repository.backend().location();
+    let was_encrypted = Seen::load(&location).is_some_and(|seen| seen.is_encrypted);
+    if repository.config().is_encrypted() || !was_encrypted {
+        return None;
+    }
+    let note = file_of(&location).map_or_else(String::new, |file| file.display().to_string());
+    Some(format!(
+        "{location}: there was an encrypted repository here, and this one is not: somebody may have put it in its place\n  \
+         If you have, remove {note}."
+    ))
+}
+
 /// A repository was made here: what was at its location before counts no more.
 pub fn made(repository: &Repository) {
     Seen::of(repository, &[]).store(&repository.backend().location());

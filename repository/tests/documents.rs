@@ -407,6 +407,18 @@ fn other_documents_are_refused_in_their_class() {
     assert_eq!(large.encode(&DocumentKeys::plain()).unwrap_err().class, Class::Limit);
 }
 
+/// A copy that says the same in other bytes would be another snapshot. Spec: R-9-7.
+#[test]
+fn a_sealed_snapshot_cannot_be_multiplied() {
+    let bytes = document(SnapshotKind::Snapshot).encode(&keys(1)).unwrap();
+    let decode = |bytes: &[u8]| SnapshotDocument::decode(bytes, &keys(1), &REPOSITORY);
+    assert!(decode(&bytes).is_ok());
+    let with_more = [&bytes[..bytes.len() - 1], b",\"x\":1}"].concat();
+    for copy in [[&bytes[..], b" "].concat(), [b"\n", &bytes[..]].concat(), with_more] {
+        assert_eq!(decode(&copy).unwrap_err().class, Class::Corrupt);
+    }
+}
+
 #[test]
 fn nothing_is_written_that_would_be_refused() {
     let class = |kind, body| {

@@ -177,7 +177,10 @@ impl RepositoryOptions {
         let report = |damaged| report_damaged(progress, &damaged);
         let opened = Repository::open(self.backend()?, is_expected, password, report);
         match opened {
-            Ok(repository) => Ok(repository),
+            Ok(repository) => match crate::seen::downgrade(&repository) {
+                None => Ok(repository),
+                Some(what) => Err(Error::Refused(what)),
+            },
             Err(_) if let Some(refused) = refused => Err(refused),
             Err(OpenError::None(_)) => Err(Error::NoRepository(format!(
                 "{}: there is no repository here\n  `diptych init -r {}` makes one.",
@@ -188,7 +191,8 @@ impl RepositoryOptions {
                 self.repository
             ))),
             Err(OpenError::NotEncrypted) => Err(Error::Usage(format!(
-                "{}: a password was given, and the repository is not encrypted: if that is as you want it, give none",
+                "{}: a password was given, and the repository is not encrypted: somebody may have replaced it. \
+                 If it is yours and has never been encrypted, give none",
                 self.repository
             ))),
             Err(OpenError::Failed(error)) => Err(error).in_place(&self.repository),

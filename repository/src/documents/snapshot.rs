@@ -260,6 +260,12 @@ impl SnapshotDocument {
         validate_repository(FORMAT, &envelope.repository, repository)?;
         let opened = document_keys.seal_key().map(|key| {
             let Sealed { mut sealed } = from_json(FORMAT, bytes)?;
+            // Other bytes with the same meaning would be another file: a snapshot that nobody made. Spec: R-9-7.
+            let written =
+                with_last(encode(FORMAT, &envelope)?, "sealed", &to_json(FORMAT, &Hex::show(&sealed))?)?;
+            if written != bytes {
+                return Err(Error::corrupt("a sealed snapshot is not as its writer wrote it"));
+            }
             let body = key.open(&mut sealed, &encode(FORMAT, &envelope)?).map(|body| body.to_vec());
             body.ok_or_else(|| {
                 Error::corrupt(
