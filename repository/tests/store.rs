@@ -666,3 +666,19 @@ fn packs_without_an_end_give_what_they_have() {
     }
     assert!(!index.contains(&lost.chunk.header.id).unwrap());
 }
+
+/// What was lost and is stored again is in the index, though an index file said of one like it that it replaces it.
+/// Spec: R-8-8.
+#[test]
+fn what_is_stored_again_after_a_repair_is_found() {
+    let (memory, all) = (memory(), chunks(0..40));
+    store(&open(memory.clone()), &all);
+    names(&memory, FileKind::Data).iter().for_each(|name| memory.delete(name).unwrap());
+    let backend: Arc<dyn Backend> = Arc::new(memory.clone());
+    rebuild_index(&backend, &keys().index_hasher()).unwrap();
+    store(&open(memory.clone()), &all);
+    let index = open(memory);
+    for (id, (kind, raw)) in &all {
+        assert_eq!(read(&index, *kind, id).unwrap(), *raw);
+    }
+}

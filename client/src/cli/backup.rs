@@ -10,11 +10,10 @@ use crate::backup::{
     BackupOptions, BackupReport, BaseChoice, Identity, Input, Source, What, backup, host_name, source,
     user_name,
 };
-use crate::create::MEMORY_MIN;
 use crate::error::{Error, Result};
 use crate::names;
 use crate::reuse::Reason;
-use crate::size::{parse_size, show_size};
+use crate::size::show_size;
 use crate::snapshots::short;
 use diptych_repository::chunk::Compression;
 
@@ -95,7 +94,7 @@ pub struct Arguments {
     #[arg(long)]
     strict: bool,
     /// Memory for contents on their way and for finding equal contents, such as 200M or 2G.
-    #[arg(long, value_name = "SIZE", default_value = "256M", value_parser = parse_memory)]
+    #[arg(long, value_name = "SIZE", default_value = "256M", value_parser = super::create::parse_memory)]
     max_memory: u64,
     #[command(flatten)]
     json: Json,
@@ -113,13 +112,6 @@ fn parse_percent(text: &str) -> Result<f64, String> {
     match text.parse() {
         Ok(percent) if (0.0..=100.0).contains(&percent) => Ok(percent),
         _ => Err("write a part in percent, from 0 to 100".to_owned()),
-    }
-}
-
-fn parse_memory(text: &str) -> Result<u64, String> {
-    match parse_size(text)? {
-        memory if memory < MEMORY_MIN => Err(format!("at least {} are needed", show_size(MEMORY_MIN))),
-        memory => Ok(memory),
     }
 }
 

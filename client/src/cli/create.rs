@@ -66,7 +66,7 @@ pub(super) fn parse_compression(text: &str) -> Result<Compression, String> {
     }
 }
 
-fn parse_memory(text: &str) -> Result<u64, String> {
+pub(super) fn parse_memory(text: &str) -> Result<u64, String> {
     match parse_size(text)? {
         memory if memory < MEMORY_MIN => Err(format!("at least {} are needed", show_size(MEMORY_MIN))),
         memory => Ok(memory),

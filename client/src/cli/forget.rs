@@ -205,7 +205,7 @@ fn tell(is_json: bool, groups: &[Group], named: &[Listed]) -> Result<()> {
 fn show_key(key: &GroupKey) -> String {
     let mut parts = Vec::new();
     if let Some(host) = &key.host {
-        parts.push(format!("host {host}"));
+        parts.push(format!("host {}", names::show(host.as_bytes())));
     }
     if let Some(paths) = &key.paths {
         let paths: Vec<String> = paths.iter().map(|path| names::show(path)).collect();
@@ -213,7 +213,11 @@ fn show_key(key: &GroupKey) -> String {
     }
     if let Some(tags) = &key.tags {
         let tags: Vec<&str> = tags.iter().map(String::as_str).collect();
-        parts.push(if tags.is_empty() { "no tags".to_owned() } else { format!("tags {}", tags.join(",")) });
+        parts.push(if tags.is_empty() {
+            "no tags".to_owned()
+        } else {
+            format!("tags {}", names::show(tags.join(",").as_bytes()))
+        });
     }
     if parts.is_empty() { "all".to_owned() } else { parts.join(", ") }
 }

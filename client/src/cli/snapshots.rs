@@ -114,13 +114,13 @@ fn text_line(listed: &Listed) -> String {
         losses => notes.push(format!("{losses} problems")),
     }
     if !snapshot.tags.is_empty() {
-        notes.push(snapshot.tags.join(","));
+        notes.push(names::show(snapshot.tags.join(",").as_bytes()));
     }
     let notes = if notes.is_empty() { String::new() } else { format!("  [{}]", notes.join("; ")) };
     format!(
         "{}  {time}  {}  {:>9}  {:>10}  {}{notes}\n",
         listed.short_id(),
-        snapshot.host,
+        names::show(snapshot.host.as_bytes()),
         entries,
         show_size(bytes),
         paths.join(" "),

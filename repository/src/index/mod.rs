@@ -22,6 +22,7 @@ pub(crate) use fresh::row;
 pub(crate) use merge::{Input, merge, write_index};
 pub use view::{IndexView, PackRows, PackSum, PlacedChunk};
 
+use crate::keys::random;
 use crate::pack::{ChunkPlace, StoredChunk};
 use crate::place::{KeptFile, told};
 use fresh::Fresh;
@@ -423,7 +424,11 @@ impl Index {
             return Ok(());
         }
         let again = || Ok(rows.iter().copied().map(Ok));
-        let name = write_index(&*self.backend, &self.mac, &packs, &[], again)?;
+        // The same packs, stored again after they were lost, would make the file of the same name, which another one may
+        // say that it replaces: it would be taken for replaced, and removed. A name that nobody has makes it another file.
+        let is_replacing = self.read().files.iter().any(|open| !open.file.replaces().is_empty());
+        let unlike = if is_replacing { vec![Digest(random()?)] } else { Vec::new() };
+        let name = write_index(&*self.backend, &self.mac, &packs, &unlike, again)?;
         self.add(name, Vec::new())?;
         self.write().fresh.forget_kept(&packs.iter().map(|pack| pack.name).collect());
         Ok(())
