@@ -290,6 +290,28 @@ fn a_chunk_that_is_in_two_packs_survives_the_loss_of_one() {
     }
 }
 
+/// A place of the disk that cannot be read costs nothing where another pack has the chunk.
+#[test]
+fn a_chunk_that_is_in_two_packs_survives_a_read_that_fails() {
+    let (memory, all, _) = stored_twice();
+    let (id, (kind, raw)) = all.iter().next().unwrap();
+    let mut survived = 0;
+    for before in 0..40 {
+        let class = diptych_backend::Class::Io;
+        let faulty = Faulty::new(Arc::new(memory.clone()), Some(Operation::Read), before, class);
+        let watch = faulty.watch();
+        let Ok(index) = Index::open(Arc::new(faulty), keys().index_hasher()) else { continue };
+        if watch.has_struck() {
+            continue;
+        }
+        // What fails may be the look-up, which has no other place.
+        if read(&Arc::new(index), *kind, id).is_ok_and(|read| read == *raw) && watch.has_struck() {
+            survived += 1;
+        }
+    }
+    assert!(survived > 0);
+}
+
 /// As many runs, each with an index file of twelve chunks.
 fn store_many(index: &Arc<Index>, runs: u32) {
     (0..runs).for_each(|run| store(index, &chunks(1000 + 12 * run..1012 + 12 * run)));

@@ -157,7 +157,12 @@ impl ChunkSource for StoreReader {
                 ))),
             };
             let error = match result {
-                Err(error) if matches!(error.class, Class::Missing | Class::Truncated | Class::Corrupt) => {
+                Err(error)
+                    if matches!(
+                        error.class,
+                        Class::Missing | Class::Truncated | Class::Corrupt | Class::Io
+                    ) =>
+                {
                     error
                 }
                 other => return other,
