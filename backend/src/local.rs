@@ -435,6 +435,10 @@ impl NewFile for LocalFile {
         match named {
             Ok(()) => self.has_name = true,
             Err(Errno::EXIST) => return Err(config_exists(&location)),
+            Err(error @ Errno::ISDIR) => {
+                let what = "cannot be kept, for a directory has its name; move that away";
+                return Err(self.root.failed(&name.path(), what, error));
+            }
             Err(error) => return Err(failed(error)),
         }
         // What was there may have been damaged, and is open no longer than it is there.

@@ -369,3 +369,16 @@ fn who_may_not_write_is_denied() {
     set_mode(0o700);
     local.delete(&file).unwrap();
 }
+
+#[test]
+fn a_directory_under_the_name_of_a_file_is_told_and_left_alone() {
+    let (directory, local) = made();
+    let name = name(FileKind::Data, 1);
+    let place = directory.path().join("repository").join(name.path());
+    fs::create_dir(&place).unwrap();
+    assert_fails(write(&local, &name, b"pack"), Class::Io, "a directory has its name; move that away");
+    assert!(place.is_dir());
+    assert!(local.list(FileKind::Data).unwrap().is_empty());
+    fs::remove_dir(&place).unwrap();
+    write(&local, &name, b"pack").unwrap();
+}

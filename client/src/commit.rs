@@ -167,6 +167,7 @@ fn packs_of(
 
 /// Makes a snapshot of what is durable and indexed. Spec: R-11-1, R-11-2.
 pub fn commit(repository: &Repository, snapshot: Snapshot) -> Result<Digest> {
+    let time = snapshot.time;
     let body = Body::Snapshot(snapshot);
     let pending = repository.put_snapshot(SnapshotKind::Pending, body.clone())?;
     refuse_doomed(repository)?;
@@ -174,6 +175,7 @@ pub fn commit(repository: &Repository, snapshot: Snapshot) -> Result<Digest> {
     // The snapshot is there, whatever becomes of the rest: what stays costs some room, and no more.
     let _ = repository.remove_snapshot(&pending.id);
     let _ = repository.index().merge_levels();
+    crate::seen::committed(repository, &snapshot.id, time);
     Ok(snapshot.id)
 }
 

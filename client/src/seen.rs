@@ -6,11 +6,10 @@
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
+use diptych_format::Digest;
 use diptych_repository::Repository;
 use jiff::Timestamp;
 use serde_json::{Value, json};
-
-use crate::snapshots::Listed;
 
 /// What a note says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,13 +35,12 @@ fn file_of(location: &str) -> Option<PathBuf> {
 
 impl Seen {
     /// What is to be remembered of a repository.
-    fn of(repository: &Repository, listed: &[Listed]) -> Self {
-        let newest =
-            listed.iter().filter(|listed| !listed.is_partial).max_by_key(|listed| listed.snapshot.time);
+    fn of(repository: &Repository, complete: &[(Digest, Timestamp)]) -> Self {
+        let newest = complete.iter().max_by_key(|(_, time)| *time);
         Self {
             repository: repository.id().to_string(),
             is_encrypted: repository.config().is_encrypted(),
-            newest: newest.map(|listed| (listed.id.to_string(), listed.snapshot.time)),
+            newest: newest.map(|(id, time)| (id.to_string(), *time)),
         }
     }
 
@@ -82,12 +80,12 @@ impl Seen {
     }
 }
 
-/// What is wrong with a repository, by what was seen at its location before; remembers what there is now. `listed` are all
-/// snapshots.
-pub fn compare(repository: &Repository, listed: &[Listed]) -> Option<String> {
+/// What is wrong with a repository, by what was seen at its location before; remembers what there is now. `complete` are
+/// all snapshots of runs that came to their end, with their times.
+pub fn compare(repository: &Repository, complete: &[(Digest, Timestamp)]) -> Option<String> {
     let location = repository.backend().location();
-    let now = Seen::of(repository, listed);
-    let problem = Seen::load(&location).and_then(|before| before.differs_from(&now, listed));
+    let now = Seen::of(repository, complete);
+    let problem = Seen::load(&location).and_then(|before| before.differs_from(&now, complete));
     if problem.is_none() {
         now.store(&location);
     }
@@ -115,8 +113,20 @@ pub fn made(repository: &Repository) {
     Seen::of(repository, &[]).store(&repository.backend().location());
 }
 
+/// A snapshot was made here: from now on it is missed if it is not there.
+pub fn committed(repository: &Repository, id: &Digest, time: Timestamp) {
+    let location = repository.backend().location();
+    let made = Seen::of(repository, &[(*id, time)]);
+    let before = Seen::load(&location).filter(|before| before.repository == made.repository);
+    // A copy may be of a snapshot that is older than others here.
+    let is_older = |(_, newest): (String, Timestamp)| newest > time;
+    if !before.and_then(|before| before.newest).is_some_and(is_older) {
+        made.store(&location);
+    }
+}
+
 impl Seen {
-    fn differs_from(&self, now: &Seen, listed: &[Listed]) -> Option<String> {
+    fn differs_from(&self, now: &Seen, complete: &[(Digest, Timestamp)]) -> Option<String> {
         if self.repository != now.repository {
             let was = if self.is_encrypted && !now.is_encrypted { "an encrypted one" } else { "another one" };
             return Some(format!(
@@ -125,7 +135,7 @@ impl Seen {
             ));
         }
         let (id, time) = self.newest.as_ref()?;
-        let is_there = listed.iter().any(|listed| listed.id.to_string() == *id);
+        let is_there = complete.iter().any(|(there, _)| there.to_string() == *id);
         // Forgotten and pruned snapshots are older than what came after them.
         let newest = now.newest.as_ref().map(|(_, time)| *time);
         if is_there || newest.is_some_and(|newest| newest >= *time) {

@@ -63,7 +63,9 @@ pub fn list(repository: &Repository, progress: &dyn Progress) -> Result<Vec<List
         Some(Listed { id, is_partial, snapshot, forgotten: tombstones.get(&id).cloned() })
     };
     let listed: Vec<Listed> = stored.into_iter().filter_map(listed).collect();
-    if let Some(what) = crate::seen::compare(repository, &listed) {
+    let complete = listed.iter().filter(|listed| !listed.is_partial);
+    let complete: Vec<_> = complete.map(|listed| (listed.id, listed.snapshot.time)).collect();
+    if let Some(what) = crate::seen::compare(repository, &complete) {
         let path = repository.backend().location().into_bytes();
         progress.problem(diptych_format::Problem { path, what, is_loss: true });
     }

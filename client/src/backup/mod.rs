@@ -209,10 +209,11 @@ fn find_bases(
     options: &BackupOptions,
     progress: &dyn Progress,
 ) -> Result<Vec<Listed>> {
-    let listed = match &options.base {
-        BaseChoice::None => return Ok(Vec::new()),
-        _ => snapshots::list(repository, progress)?,
-    };
+    // Even where none is wanted, for the list shows whether an older state was put in place.
+    let listed = snapshots::list(repository, progress)?;
+    if let BaseChoice::None = &options.base {
+        return Ok(Vec::new());
+    }
     if let BaseChoice::Snapshot(text) = &options.base {
         return snapshots::find(&listed, text, &snapshots::Filter::default()).map(|base| vec![base]);
     }

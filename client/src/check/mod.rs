@@ -24,7 +24,7 @@ use diptych_decoder::Archive;
 use diptych_format::pack::ChunkKind;
 use diptych_format::{Class, Digest, Error as FormatError};
 use diptych_repository::Repository;
-use diptych_repository::documents::{ArchiveRecord, Body, Lock, Snapshot};
+use diptych_repository::documents::{ArchiveRecord, Body, Lock, Snapshot, SnapshotKind};
 use diptych_repository::index::{IndexView, PlacedChunk};
 use diptych_repository::repository::DamagedFile;
 use diptych_repository::store::{RebuiltIndex, rebuild_index};
@@ -287,6 +287,16 @@ impl Check<'_> {
             for stranger in repository.backend().strangers(kind).map_err(told)? {
                 self.harmless(&stranger, "this is no file of a repository, and is left alone");
             }
+        }
+        let complete = stored.iter().filter(|stored| stored.document.kind == SnapshotKind::Snapshot);
+        let complete: Vec<_> = complete
+            .filter_map(|stored| match &stored.document.body {
+                Body::Snapshot(snapshot) => Some((stored.id, snapshot.time)),
+                Body::Tombstone(_) => None,
+            })
+            .collect();
+        if let Some(what) = crate::seen::compare(repository, &complete) {
+            self.damaged("snapshots", &what);
         }
         let checked = stored.into_iter().filter_map(|stored| {
             let file = FileName::new(FileKind::Snapshot, stored.id.0).path();

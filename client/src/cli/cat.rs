@@ -62,13 +62,13 @@ pub(super) fn run(arguments: &Arguments, common: &Common) -> Result<Outcome> {
         Some(path) => {
             let open = OpenArchive::open(Path::new(&arguments.archive))?;
             cat(&open, path.as_bytes(), range, &mut output::results())?;
+            Ok(Outcome::Done)
         }
-        None => cat_of_snapshot(arguments, range, common)?,
+        None => cat_of_snapshot(arguments, range, common),
     }
-    Ok(Outcome::Done)
 }
 
-fn cat_of_snapshot(arguments: &Arguments, range: Range, common: &Common) -> Result<()> {
+fn cat_of_snapshot(arguments: &Arguments, range: Range, common: &Common) -> Result<Outcome> {
     let usage =
         || Error::Usage("one argument is SNAPSHOT:PATH; of an archive, give ARCHIVE and PATH".to_owned());
     let (text, path) = arguments.archive.to_str().map(split).ok_or_else(usage)?;
@@ -82,5 +82,6 @@ fn cat_of_snapshot(arguments: &Arguments, range: Range, common: &Common) -> Resu
     let snapshot = find(&list(&repository, &*terminal)?, text, &arguments.filter.filter())?;
     let located = locate(&repository, &snapshot, Some(Path::new(path)))?;
     cat(&located.open, &located.path, range, &mut output::results())
-        .map_err(|error| not_there(error, path, &snapshot))
+        .map_err(|error| not_there(error, path, &snapshot))?;
+    Ok(Outcome::of_losses(terminal.losses()))
 }

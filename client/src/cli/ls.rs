@@ -76,7 +76,7 @@ pub(super) fn run(arguments: &Arguments, common: &Common) -> Result<Outcome> {
         None => show_all(&repository, &snapshot.snapshot.archives, &mut show)?,
     }
     flush(&mut out)?;
-    Ok(Outcome::of_losses(losses.count()))
+    Ok(Outcome::of_losses(terminal.losses()))
 }
 
 fn show_all(

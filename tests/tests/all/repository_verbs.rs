@@ -615,3 +615,41 @@ fn a_run_that_ended_between_two_tags_leaves_one_snapshot() {
     assert_eq!((shown.len(), &shown[0]["tags"]), (1, &serde_json::json!(["a", "b"])));
     assert_eq!(snapshot_files(&dir).len(), 1);
 }
+
+/// Runs words on the repository with a memory of what was seen of it.
+fn run_with_memory(dir: &TestDir, words: &str) -> Finished {
+    let mut command = command(words.split(' '));
+    let memory = dir.path().canonicalize().unwrap().join("state");
+    finish(command.current_dir(dir.path()).env("DIPTYCH_REPO", "repo").env("XDG_STATE_HOME", memory))
+}
+
+/// Spec: repository.md section 1.
+#[test]
+fn a_snapshot_that_was_made_here_is_missed_by_every_verb_that_lists() {
+    let dir = with_repository("rollback");
+    small_tree().create(&dir.join("tree"));
+    let backup = |words: &str| {
+        let finished = run_with_memory(&dir, &format!("backup --json{words} tree")).assert_code(0);
+        let summary: Value = serde_json::from_str(finished.text().lines().last().unwrap()).unwrap();
+        summary["snapshot"].as_str().unwrap().to_owned()
+    };
+    backup("");
+    let newest = backup(" --base none");
+    run_with_memory(&dir, "check").assert_code(0);
+    // Nobody has listed the snapshots between this run's end and the loss of its snapshot.
+    let last = backup("");
+    assert_ne!(newest, last);
+    fs::remove_file(dir.path().join("repo/snapshots").join(&last)).unwrap();
+    let words = "an older state may have been put in place";
+    for (verb, code) in [
+        ("snapshots", 3),
+        ("ls latest", 3),
+        (&*format!("cat latest:{}", on_source(&dir, "tree/a.txt")), 3),
+        ("check", 1),
+        ("backup --base none tree", 3),
+    ] {
+        let finished = run_with_memory(&dir, verb).assert_code(code);
+        assert!(finished.messages().contains(words), "{verb}: {}", finished.messages());
+    }
+    run_with_memory(&dir, "check").assert_code(0);
+}
