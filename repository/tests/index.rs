@@ -4,10 +4,11 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use diptych_format::pack::{ChunkHeader, ChunkKind, PackHolds, Seal};
 use diptych_format::pack_index::{
-    INDEX_ROW_LENGTH, IndexHeader, IndexPack, IndexRow, decode_fan_out, encode_index,
+    INDEX_HEADER_LENGTH, INDEX_ROW_LENGTH, IndexHeader, IndexPack, IndexRow, decode_fan_out, encode_index,
 };
 use diptych_format::{Class, Digest, ReadAt};
 use diptych_repository::{DocumentKeys, IndexFile, MasterKey};
@@ -217,4 +218,49 @@ fn rows_stand_in_the_bucket_of_their_id() {
     changed[at..][..4].copy_from_slice(&(counts[0] - 1).to_le_bytes());
     assert_eq!(open(signed(changed)).err().unwrap().class, Class::Corrupt);
     assert_eq!(bytes.len() as u64, layout.rows + 200 * INDEX_ROW_LENGTH as u64 + 32);
+}
+
+/// A header, and then a hole.
+struct Hole {
+    header: [u8; INDEX_HEADER_LENGTH],
+    length: u64,
+    longest_read: AtomicUsize,
+}
+
+impl ReadAt for Hole {
+    fn len(&self) -> u64 {
+        self.length
+    }
+
+    fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> diptych_format::Result<()> {
+        self.longest_read.fetch_max(buf.len(), Ordering::Relaxed);
+        buf.fill(0);
+        if offset == 0 {
+            buf[..INDEX_HEADER_LENGTH].copy_from_slice(&self.header);
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn what_a_hole_claims_costs_no_memory() {
+    let header = IndexHeader { fan_bits: 0, chunks: 0, packs: 400_000, replaces: 400_000 };
+    let length = header.layout().length();
+    let hole = Arc::new(Hole { header: header.encode(), length, longest_read: AtomicUsize::new(0) });
+    assert_eq!(IndexFile::open(hole.clone(), &mac()).err().unwrap().class, Class::Corrupt);
+    assert!(hole.longest_read.load(Ordering::Relaxed) < 256 << 10, "{:?}", hole.longest_read);
+}
+
+#[test]
+fn more_packs_than_are_read_at_once_come_back() {
+    let pack = |n: u32| {
+        let mut name = [0; 32];
+        name[..4].copy_from_slice(&n.to_be_bytes());
+        IndexPack { name: Digest(name), length: 1 << 20, chunks: 1, holds: PackHolds::Payload }
+    };
+    let packs: Vec<IndexPack> = (0..9_000).map(pack).collect();
+    let replaces: Vec<Digest> = packs.iter().map(|pack| pack.name).collect();
+    let index = open(encode(&packs, &replaces, &[])).unwrap();
+    assert_eq!(index.packs(), packs);
+    assert_eq!(index.replaces(), replaces);
 }

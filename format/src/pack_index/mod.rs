@@ -199,12 +199,14 @@ impl IndexPack {
         pack
     }
 
-    /// Reads what lies between header and replaced names. Spec: R-8-1.
-    pub fn decode_all(bytes: &[u8]) -> Result<Vec<Self>> {
-        let (packs, _) = bytes.as_chunks::<INDEX_PACK_LENGTH>();
-        let packs = packs.iter().map(Self::decode).collect::<Result<Vec<_>>>()?;
-        Self::validate_all(&packs)?;
-        Ok(packs)
+    /// Reads what lies between header and replaced names, or a part of it behind the `packs` that are read. Spec: R-8-1.
+    pub fn decode_onto(packs: &mut Vec<Self>, bytes: &[u8]) -> Result<()> {
+        let last = packs.len().saturating_sub(1);
+        let (more, _) = bytes.as_chunks::<INDEX_PACK_LENGTH>();
+        for pack in more {
+            packs.push(Self::decode(pack)?);
+        }
+        Self::validate_all(packs.get(last..).unwrap_or_default())
     }
 
     fn decode(bytes: &[u8; INDEX_PACK_LENGTH]) -> Result<Self> {
@@ -233,12 +235,12 @@ impl IndexPack {
     }
 }
 
-/// Reads the names of the files that an index file replaces.
-pub fn decode_replaces(bytes: &[u8]) -> Result<Vec<Digest>> {
-    let (names, _) = bytes.as_chunks::<32>();
-    let names: Vec<Digest> = names.iter().map(|name| Digest(*name)).collect();
-    validate_replaces(&names)?;
-    Ok(names)
+/// Reads the names of the files that an index file replaces, or a part of them behind the `names` that are read.
+pub fn decode_replaces_onto(names: &mut Vec<Digest>, bytes: &[u8]) -> Result<()> {
+    let last = names.len().saturating_sub(1);
+    let (more, _) = bytes.as_chunks::<32>();
+    names.extend(more.iter().map(|name| Digest(*name)));
+    validate_replaces(names.get(last..).unwrap_or_default())
 }
 
 fn validate_replaces(names: &[Digest]) -> Result<()> {
@@ -434,8 +436,13 @@ mod tests {
     fn packs_come_back_in_order() {
         let packs = [pack(1), pack(2)];
         let bytes = |packs: &[IndexPack]| packs.iter().flat_map(IndexPack::encode).collect::<Vec<u8>>();
-        let class = |bytes: &[u8]| IndexPack::decode_all(bytes).unwrap_err().class;
-        assert_eq!(IndexPack::decode_all(&bytes(&packs)).unwrap(), packs);
+        let class = |bytes: &[u8]| IndexPack::decode_onto(&mut Vec::new(), bytes).unwrap_err().class;
+        let mut read = Vec::new();
+        for part in packs.chunks(1) {
+            IndexPack::decode_onto(&mut read, &bytes(part)).unwrap();
+        }
+        assert_eq!(read, packs);
+        assert_eq!(IndexPack::decode_onto(&mut read, &bytes(&packs[1..])).unwrap_err().class, Class::Corrupt);
         assert_eq!(class(&bytes(&[pack(2), pack(1)])), Class::Corrupt);
         assert_eq!(class(&bytes(&[pack(2), pack(2)])), Class::Corrupt);
         assert_eq!(class(&bytes(&[IndexPack { length: 1 << 32, ..pack(1) }])), Class::Limit);

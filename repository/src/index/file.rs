@@ -9,8 +9,8 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use diptych_format::pack_index::{
-    INDEX_HEADER_LENGTH, INDEX_MAC_LENGTH, INDEX_ROW_LENGTH, IndexHeader, IndexLayout, IndexPack, IndexRow,
-    decode_fan_out, decode_replaces, validate_order,
+    INDEX_HEADER_LENGTH, INDEX_MAC_LENGTH, INDEX_PACK_LENGTH, INDEX_ROW_LENGTH, IndexHeader, IndexLayout,
+    IndexPack, IndexRow, decode_fan_out, decode_replaces_onto, validate_order,
 };
 use diptych_format::{Digest, Error, ReadAt, Result};
 
@@ -43,7 +43,7 @@ impl IndexFile {
         let layout = header.layout();
         // From here on no length is longer than the file.
         layout.validate_length(file.len())?;
-        let mut head = Head::decode(header, &pass.take(layout.rows - pass.offset)?);
+        let mut head = Head::read(header, &mut pass)?;
         let mut rows = RowsCheck::default();
         while pass.offset < layout.mac {
             let part = pass.take((layout.mac - pass.offset).min((PASS_ROWS * INDEX_ROW_LENGTH) as u64))?;
@@ -161,20 +161,14 @@ impl Iterator for IndexRows<'_> {
 }
 
 impl Head {
-    fn decode(header: IndexHeader, bytes: &[u8]) -> Result<Self> {
+    /// Reads what lies before the rows. The error outside is one of reading, the one inside is in the bytes.
+    fn read(header: IndexHeader, pass: &mut Pass<'_>) -> Result<Result<Self>> {
         let layout = header.layout();
-        // The caller has read them all, so they fit into memory.
-        let at = |offset: u64| usize::try_from(offset - INDEX_HEADER_LENGTH as u64).unwrap_or(usize::MAX);
-        let (packs, rest) = bytes.split_at_checked(at(layout.replaces)).unwrap_or_default();
-        let (replaces, fan_out) =
-            rest.split_at_checked(at(layout.fan_out) - at(layout.replaces)).unwrap_or_default();
-        Ok(Self {
-            header,
-            layout,
-            packs: IndexPack::decode_all(packs)?,
-            replaces: decode_replaces(replaces)?,
-            fan_out: decode_fan_out(fan_out, header.chunks)?,
-        })
+        let packs = pass.take_items(layout.replaces, INDEX_PACK_LENGTH, IndexPack::decode_onto)?;
+        let replaces = pass.take_items(layout.fan_out, size_of::<Digest>(), decode_replaces_onto)?;
+        let fan_out = decode_fan_out(&pass.take(layout.rows - layout.fan_out)?, header.chunks);
+        let head = |packs, replaces, fan_out| Self { header, layout, packs, replaces, fan_out };
+        Ok(packs.and_then(|packs| Ok(head(packs, replaces?, fan_out?))))
     }
 
     /// Which rows have ids that begin as this one does.
@@ -201,6 +195,22 @@ impl Pass<'_> {
         self.mac.update(&bytes);
         self.offset += length as u64;
         Ok(bytes)
+    }
+
+    /// Items of `length` bytes up to `end`. From the first on that is not in order none is kept: what a file claims that is
+    /// long by a hole costs no memory.
+    fn take_items<T>(
+        &mut self,
+        end: u64,
+        length: usize,
+        decode_onto: impl Fn(&mut Vec<T>, &[u8]) -> Result<()>,
+    ) -> Result<Result<Vec<T>>> {
+        let mut items = Ok(Vec::new());
+        while self.offset < end {
+            let part = self.take((end - self.offset).min((PASS_ROWS * length) as u64))?;
+            items = items.and_then(|mut items| decode_onto(&mut items, &part).map(|()| items));
+        }
+        Ok(items)
     }
 }
 
