@@ -28,6 +28,22 @@ pub fn show(path: &[u8]) -> String {
     if path.is_empty() { ".".to_owned() } else { String::from_utf8_lossy(&escape(path)).into_owned() }
 }
 
+/// The same text with `\ooo` for each byte of a control character, but for the ends of lines: a message may quote what
+/// others wrote, and never steers the terminal that shows it.
+pub fn tame(message: &str) -> Cow<'_, str> {
+    let is_wild = |letter: char| letter != '\n' && is_unsafe(letter);
+    if !message.contains(is_wild) {
+        return Cow::Borrowed(message);
+    }
+    let mut out = Vec::with_capacity(message.len() + 8);
+    for part in message.split_inclusive(is_wild) {
+        let plain = part.trim_end_matches(is_wild);
+        out.extend_from_slice(plain.as_bytes());
+        push_octal(part.get(plain.len()..).unwrap_or_default().as_bytes(), &mut out);
+    }
+    Cow::Owned(String::from_utf8_lossy(&out).into_owned())
+}
+
 fn is_plain(name: &[u8]) -> bool {
     if name.iter().all(|byte| (0x20..0x7f).contains(byte) && *byte != b'\\') {
         return true;
@@ -58,6 +74,17 @@ pub fn join(directory: &[u8], name: &[u8]) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_message_steers_no_terminal() {
+        for (message, expected) in [
+            ("two lines\n  of a \\ message", "two lines\n  of a \\ message"),
+            ("a\u{1b}[2J\u{7}\rb\u{202e}", "a\\033[2J\\007\\015b\\342\\200\\256"),
+            ("", ""),
+        ] {
+            assert_eq!(tame(message), expected);
+        }
+    }
 
     #[test]
     fn only_what_could_harm_is_escaped() {

@@ -7,6 +7,7 @@ use std::io::{BufWriter, IsTerminal, StdoutLock, Write};
 use std::sync::OnceLock;
 
 use crate::error::{Error, Result};
+use crate::names::tame;
 
 /// How much of a result is written at once.
 const BUFFER: usize = 256 << 10;
@@ -53,7 +54,7 @@ pub fn events_written() -> Result<()> {
 
 /// Writes a line for people on standard error.
 pub fn say(line: &str) {
-    warn(format!("{line}\n").as_bytes());
+    warn(format!("{}\n", tame(line)).as_bytes());
 }
 
 /// Writes bytes on standard error. What cannot be said can be told to nobody.

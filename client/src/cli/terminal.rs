@@ -186,7 +186,11 @@ impl Monitor for Terminal {
             Some(json) => json.send(&json::problem_event(&problem)),
             None => {
                 let note = if problem.is_loss { "" } else { " (nothing is lost)" };
-                let line = format!("diptych: {}: {}{note}\n", names::show(&problem.path), problem.what);
+                let line = format!(
+                    "diptych: {}: {}{note}\n",
+                    names::show(&problem.path),
+                    names::tame(&problem.what)
+                );
                 self.print(line.as_bytes());
             }
         }
