@@ -117,10 +117,12 @@ pub fn made(repository: &Repository) {
 pub fn committed(repository: &Repository, id: &Digest, time: Timestamp) {
     let location = repository.backend().location();
     let made = Seen::of(repository, &[(*id, time)]);
-    let before = Seen::load(&location).filter(|before| before.repository == made.repository);
-    // A copy may be of a snapshot that is older than others here.
-    let is_older = |(_, newest): (String, Timestamp)| newest > time;
-    if !before.and_then(|before| before.newest).is_some_and(is_older) {
+    let stays = Seen::load(&location).is_some_and(|before| {
+        // Another repository in this place is told of until somebody says that all is well; and a copy may be of a snapshot
+        // that is older than others here.
+        before.repository != made.repository || before.newest.is_some_and(|(_, newest)| newest > time)
+    });
+    if !stays {
         made.store(&location);
     }
 }

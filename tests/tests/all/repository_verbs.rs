@@ -653,3 +653,17 @@ fn a_snapshot_that_was_made_here_is_missed_by_every_verb_that_lists() {
     }
     run_with_memory(&dir, "check").assert_code(0);
 }
+
+/// Spec: repository.md section 1.
+#[test]
+fn another_repository_in_the_same_place_is_told_of_by_every_run() {
+    let dir = with_repository("exchanged");
+    small_tree().create(&dir.join("tree"));
+    run_with_memory(&dir, "backup tree").assert_code(0);
+    fs::remove_dir_all(dir.path().join("repo")).unwrap();
+    run(&dir, "init --no-encryption").assert_code(0);
+    for _ in 0..2 {
+        let finished = run_with_memory(&dir, "backup tree").assert_code(3);
+        assert!(finished.messages().contains("there was another one here before"), "{}", finished.messages());
+    }
+}
