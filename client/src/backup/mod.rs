@@ -11,8 +11,9 @@ mod report;
 mod store;
 
 use std::collections::HashSet;
+use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -61,8 +62,13 @@ pub struct Source {
 /// What a source is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum What {
-    /// The tree at an absolute path.
-    Tree(PathBuf),
+    /// A tree.
+    Tree {
+        /// How it was named: absolute, and with the links that are in it, as these stay when what they lead to moves.
+        path: PathBuf,
+        /// Where it is.
+        place: PathBuf,
+    },
     /// A stream of bytes, which becomes a file in a tree of its own.
     Stream(Input),
 }
@@ -71,7 +77,7 @@ impl Source {
     /// What its file system's times and inode numbers are worth.
     fn trust(&self) -> Trust {
         match &self.what {
-            What::Tree(path) => trust(path),
+            What::Tree { place, .. } => trust(place),
             What::Stream(_) => trust(Path::new("/")),
         }
     }
@@ -79,7 +85,7 @@ impl Source {
     /// How the snapshot tells the path.
     fn recorded_path(&self) -> Option<Vec<u8>> {
         match &self.what {
-            What::Tree(path) => Some(path.as_os_str().as_bytes().to_vec()),
+            What::Tree { path, .. } => Some(path.as_os_str().as_bytes().to_vec()),
             What::Stream(_) => None,
         }
     }
@@ -282,11 +288,11 @@ impl Run<'_> {
         let place = names::show(&source.name);
         let (storing, store) = (self.store.storing(), &mut self.store);
         let (assembled, written) = match &source.what {
-            What::Tree(path) => {
+            What::Tree { place: tree, .. } => {
                 let location = self.repository.backend().location();
-                let selection = leave_out_repository(&location, path, options.selection.clone());
+                let selection = leave_out_repository(&location, tree, options.selection.clone());
                 let scan_options = ScanOptions { selection, threads: options.threads };
-                let scan = scan(path, scan_options, Arc::clone(&monitor)).in_place("")?;
+                let scan = scan(tree, scan_options, Arc::clone(&monitor)).in_place("")?;
                 pipeline::run(scan, &assembly, &storing, &monitor, store)
             }
             What::Stream(input) => {
@@ -451,13 +457,30 @@ fn clock() -> Time {
     Time { seconds: now.tv_sec, nanoseconds: u32::try_from(now.tv_nsec).unwrap_or(0) }
 }
 
-/// The path of a tree as snapshots tell it: absolute, without links.
+/// The tree at `path`, called so unless it is given a `name`.
 pub fn source(path: &Path, name: Option<&str>) -> Result<Source> {
-    let full = path
-        .canonicalize()
-        .map_err(|error| Error::io(path.display().to_string(), "cannot be backed up", error))?;
-    let name = name.map_or_else(|| full.as_os_str().as_bytes().to_vec(), |name| name.as_bytes().to_vec());
-    Ok(Source { name, what: What::Tree(full) })
+    let failed = |error| Error::io(path.display().to_string(), "cannot be backed up", error);
+    let place = path.canonicalize().map_err(failed)?;
+    let path = absolute(path).map_err(failed)?.unwrap_or_else(|| place.clone());
+    let name = name.map_or_else(|| path.as_os_str().as_bytes().to_vec(), |name| name.as_bytes().to_vec());
+    Ok(Source { name, what: What::Tree { path, place } })
+}
+
+/// `path` from the root on, links kept; nothing where it goes up, for what is above a link only the system knows.
+fn absolute(path: &Path) -> io::Result<Option<PathBuf>> {
+    if path.components().any(|part| part == Component::ParentDir) {
+        return Ok(None);
+    }
+    let base = if path.is_absolute() { PathBuf::from("/") } else { working_directory()? };
+    Ok(Some(base.join(path).components().collect()))
+}
+
+/// The working directory as the shell calls it, if that is the one.
+fn working_directory() -> io::Result<PathBuf> {
+    let actual = std::env::current_dir()?;
+    let told = std::env::var_os("PWD").map(PathBuf::from).filter(|told| told.is_absolute());
+    let is_it = |told: &PathBuf| told.canonicalize().is_ok_and(|place| place == actual);
+    Ok(told.filter(is_it).unwrap_or(actual))
 }
 
 /// The file that a stream becomes, called as its archive is.
