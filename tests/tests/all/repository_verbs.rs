@@ -667,3 +667,29 @@ fn another_repository_in_the_same_place_is_told_of_by_every_run() {
         assert!(finished.messages().contains("there was another one here before"), "{}", finished.messages());
     }
 }
+
+#[test]
+fn a_tree_keeps_the_path_that_it_was_named_by() {
+    let dir = with_repository("named-path");
+    fs::create_dir(dir.path().join("real")).unwrap();
+    small_tree().create(&dir.path().join("real/tree"));
+    std::os::unix::fs::symlink("real", dir.path().join("link")).unwrap();
+    let at = |path: &str| dir.path().join(path).to_str().unwrap().to_owned();
+    let archives = |words: &str| {
+        run(&dir, &format!("backup {words}")).assert_code(0);
+        let shown = json_lines(run(&dir, "snapshots --json"));
+        shown.last().unwrap()["archives"][0]["path"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(archives(&at("link/tree")), at("link/tree"));
+    let found = run(&dir, &format!("cat latest:{}", at("link/tree/d/e/c.txt"))).assert_code(0);
+    assert_eq!(found.text(), "deep");
+    // What is above a link only the system knows.
+    assert_eq!(archives(&at("link/tree/../tree")), on_source(&dir, "real/tree"));
+    // The shell's name of the working directory counts as long as it is the working directory.
+    for (told, expected) in [("link", at("link/tree")), ("real/tree", on_source(&dir, "real/tree"))] {
+        let mut backup = command(["backup", "-r", &at("repo"), "./tree"]);
+        finish(backup.current_dir(dir.path().join("link")).env("PWD", dir.path().join(told))).assert_code(0);
+        let shown = json_lines(run(&dir, "snapshots --json"));
+        assert_eq!(shown.last().unwrap()["archives"][0]["path"].as_str().unwrap(), expected);
+    }
+}
