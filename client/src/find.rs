@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::os::unix::ffi::OsStrExt;
+use std::sync::Arc;
 
 use diptych_decoder::{Archive, Descend, Row, Visitor};
 use diptych_format::{Digest, Error as FormatError, Kind, Result as FormatResult, Time};
@@ -13,6 +14,9 @@ use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use crate::error::{Error, Result};
 use crate::names::join;
 use crate::progress::Losses;
+
+/// How much is remembered of what was found: some 100 MB. What does not fit is read again where it comes again.
+const REMEMBERED_MAX: usize = 1 << 20;
 
 /// What is looked for.
 pub struct Patterns {
@@ -68,28 +72,56 @@ pub struct Match {
 /// Searches archives one after another, and remembers what it found where.
 pub struct Finder<'p> {
     patterns: &'p Patterns,
-    /// What matches below a directory, paths told from it, by its digest and, where paths are compared, its own path.
-    known: HashMap<(Digest, Vec<u8>), Vec<Match>>,
+    /// What matches below a directory, by its digest and, where paths are compared, its own path.
+    known: HashMap<(Digest, Vec<u8>), Arc<Below>>,
+    /// How much of it there is.
+    remembered: usize,
+}
+
+/// What matches below a directory: a tree, for the same directory may come again and again, in itself as well.
+#[derive(Default)]
+struct Below {
+    entries: Vec<Remembered>,
+}
+
+/// An entry that matches, or has something below it that does.
+struct Remembered {
+    name: Vec<u8>,
+    found: Option<Found>,
+    below: Arc<Below>,
+}
+
+/// What is told of an entry that matches.
+#[derive(Clone, Copy)]
+struct Found {
+    kind: Kind,
+    size: u64,
+    mtime: Time,
 }
 
 impl<'p> Finder<'p> {
     /// Looks for `patterns`.
     pub fn new(patterns: &'p Patterns) -> Self {
-        Self { patterns, known: HashMap::new() }
+        Self { patterns, known: HashMap::new(), remembered: 0 }
     }
 
-    /// What matches in an archive, in its order; `source` is the path of its root on the source. What cannot be read is
-    /// reported.
-    pub fn search(&mut self, archive: &Archive, source: &[u8], losses: &Losses<'_>) -> Result<Vec<Match>> {
+    /// Tells `each` what matches in an archive, in its order; `source` is the path of its root on the source. What cannot
+    /// be read is reported. The first error of `each` ends the search.
+    pub fn search(
+        &mut self,
+        archive: &Archive,
+        source: &[u8],
+        losses: &Losses<'_>,
+        each: &mut dyn FnMut(&Match) -> Result<()>,
+    ) -> Result<()> {
         // Joined to a name, the path of the root of all would have a slash too many.
         let (lead, source): (&[u8], &[u8]) = if source == b"/" { (b"/", b"") } else { (b"", source) };
-        let mut search = Search { finder: self, lead, open: Vec::new(), found: Vec::new(), losses };
-        archive.walk(&archive.root()?, source, &mut search)?;
-        let mut found = search.found;
-        for found in found.iter_mut().filter(|_| !lead.is_empty()) {
-            found.path.splice(..0, lead.iter().copied());
+        let mut search = Search { finder: self, lead, open: Vec::new(), losses, each, failure: None };
+        let walked = archive.walk(&archive.root()?, source, &mut search);
+        match search.failure {
+            Some(error) => Err(error),
+            None => Ok(walked?),
         }
-        Ok(found)
     }
 
     fn key(&self, path: &[u8], digest: Digest) -> (Digest, Vec<u8>) {
@@ -102,54 +134,94 @@ struct Search<'s, 'p> {
     /// What stands before each path.
     lead: &'s [u8],
     open: Vec<Open>,
-    found: Vec<Match>,
     losses: &'s Losses<'s>,
+    each: &'s mut dyn FnMut(&Match) -> Result<()>,
+    /// What ended the search.
+    failure: Option<Error>,
 }
 
 /// A directory that is being searched.
 struct Open {
-    /// Where what is found in it begins.
-    first: usize,
-    /// Whether all of it could be read.
+    /// What it is itself, if it matches.
+    found: Option<Found>,
+    below: Below,
+    /// Whether all of it could be read, and is remembered.
     is_whole: bool,
 }
 
 impl Search<'_, '_> {
-    fn test(&mut self, path: &[u8], row: &Row<'_>) {
-        if self.finder.patterns.take(&[self.lead, path].concat()) {
-            let (kind, size, mtime) = (row.kind(), row.size(), row.mtime());
-            self.found.push(Match { path: path.to_vec(), kind, size, mtime });
+    fn test(&mut self, path: &[u8], row: &Row<'_>) -> FormatResult<Option<Found>> {
+        if !self.finder.patterns.take(&[self.lead, path].concat()) {
+            return Ok(None);
         }
+        let found = Found { kind: row.kind(), size: row.size(), mtime: row.mtime() };
+        self.tell(path, found)?;
+        Ok(Some(found))
+    }
+
+    fn tell(&mut self, path: &[u8], found: Found) -> FormatResult<()> {
+        let Found { kind, size, mtime } = found;
+        let told = (self.each)(&Match { path: [self.lead, path].concat(), kind, size, mtime });
+        told.map_err(|error| {
+            self.failure = Some(error);
+            // Nobody reads it: it ends the walk.
+            FormatError::missing("the search has ended")
+        })
+    }
+
+    fn tell_below(&mut self, path: &[u8], below: &Below) -> FormatResult<()> {
+        for entry in &below.entries {
+            let path = join(path, &entry.name);
+            if let Some(found) = entry.found {
+                self.tell(&path, found)?;
+            }
+            self.tell_below(&path, &entry.below)?;
+        }
+        Ok(())
+    }
+
+    /// Remembers what was found at `path` in the directory that is open, as far as there is room.
+    fn remember(&mut self, path: &[u8], found: Option<Found>, below: Arc<Below>) {
+        let Some(open) = self.open.last_mut() else { return };
+        if found.is_none() && below.entries.is_empty() {
+            return;
+        }
+        if self.finder.remembered >= REMEMBERED_MAX {
+            open.is_whole = false;
+            return;
+        }
+        self.finder.remembered += 1;
+        let name = path.rsplit(|byte| *byte == b'/').next().unwrap_or_default().to_vec();
+        open.below.entries.push(Remembered { name, found, below });
     }
 }
 
 impl Visitor for Search<'_, '_> {
     fn enter(&mut self, path: &[u8], row: &Row<'_>) -> FormatResult<Descend> {
-        self.test(path, row);
-        if let Some(known) = self.finder.known.get(&self.finder.key(path, row.digest())) {
-            let here = known.iter().map(|found| Match { path: join(path, &found.path), ..found.clone() });
-            self.found.extend(here);
+        let found = self.test(path, row)?;
+        if let Some(below) = self.finder.known.get(&self.finder.key(path, row.digest())).cloned() {
+            self.tell_below(path, &below)?;
+            self.remember(path, found, below);
             return Ok(Descend::Skip);
         }
-        self.open.push(Open { first: self.found.len(), is_whole: true });
+        self.open.push(Open { found, below: Below::default(), is_whole: true });
         Ok(Descend::Enter)
     }
 
     fn entry(&mut self, path: &[u8], row: &Row<'_>) -> FormatResult<()> {
-        self.test(path, row);
+        let found = self.test(path, row)?;
+        self.remember(path, found, Arc::default());
         Ok(())
     }
 
     fn leave(&mut self, path: &[u8], row: &Row<'_>) -> FormatResult<()> {
         let Some(open) = self.open.pop() else { return Ok(()) };
         if open.is_whole {
-            let below = |found: &Match| {
-                let from = if path.is_empty() { 0 } else { path.len() + 1 };
-                let path = found.path.get(from..).unwrap_or_default().to_vec();
-                Match { path, ..found.clone() }
-            };
-            let found = self.found.get(open.first..).unwrap_or_default().iter().map(below).collect();
-            self.finder.known.insert(self.finder.key(path, row.digest()), found);
+            let below = Arc::new(open.below);
+            if self.finder.known.len() < REMEMBERED_MAX {
+                self.finder.known.insert(self.finder.key(path, row.digest()), below.clone());
+            }
+            self.remember(path, open.found, below);
         } else if let Some(above) = self.open.last_mut() {
             above.is_whole = false;
         }

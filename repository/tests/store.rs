@@ -10,8 +10,11 @@ use std::sync::{Arc, Mutex};
 use diptych_backend::faulty::{Faulty, Operation};
 use diptych_backend::memory::{Change, Memory};
 use diptych_backend::{Backend, FileKind, FileName, Listed, NewFile};
-use diptych_format::pack::ChunkKind;
+use diptych_format::pack::{
+    ChunkHeader, ChunkKind, PackTrailer, TRAILER_LENGTH, directory_digest, encode_directory,
+};
 use diptych_format::{Class, Digest, Result};
+use diptych_repository::pack::{PackReader, StoredChunk};
 use diptych_repository::store::rebuild_index;
 use diptych_repository::{
     ChunkKeys, ChunkSource, Compression, Compressor, Decompressor, DocumentKeys, Index, Location, MasterKey,
@@ -687,6 +690,41 @@ fn packs_without_an_end_give_what_they_have() {
         assert_eq!(read(&index, header.kind, &header.id).unwrap(), all[&header.id].1);
     }
     assert!(!index.contains(&lost.chunk.header.id).unwrap());
+}
+
+/// Whoever can write packs can give one another directory that fits its bytes. The earlier index is believed then.
+#[test]
+fn a_directory_that_was_exchanged_is_believed_less_than_the_index() {
+    let memory = memory();
+    let all = chunks(0..40);
+    store_in(&open(memory.clone()), &all, 1 << 30);
+    let name = names(&memory, FileKind::Data)[0];
+    let bytes = file(&memory, &name);
+    // Two chunks under each other's ids.
+    let pack = PackReader::open(Arc::new(bytes.clone())).unwrap();
+    let mut chunks: Vec<StoredChunk> = pack.chunks().to_vec();
+    let end = chunks.last().unwrap().end() as usize;
+    let (first, second) = (chunks[0].header.id, chunks[1].header.id);
+    (chunks[0].header.id, chunks[1].header.id) = (second, first);
+    let headers: Vec<ChunkHeader> = chunks.iter().map(|chunk| chunk.header).collect();
+    let directory = encode_directory(&headers, 0).unwrap();
+    let mut forged = [&bytes[..end], &directory].concat();
+    let pack_length = (forged.len() + TRAILER_LENGTH) as u64;
+    let trailer = PackTrailer {
+        directory_digest: directory_digest(&directory),
+        directory_length: directory.len() as u64,
+        pack_length,
+    };
+    forged.extend_from_slice(&trailer.encode());
+    assert_eq!(forged.len(), bytes.len());
+    PackReader::open(Arc::new(forged.clone())).unwrap();
+    memory.delete(&name).unwrap();
+    put_as(&memory, &name, &forged);
+    let backend: Arc<dyn Backend> = Arc::new(memory.clone());
+    let rebuilt = rebuild_index(&backend, &keys().index_hasher()).unwrap();
+    let [(damaged, error)] = &rebuilt.damaged[..] else { panic!("{rebuilt:?}") };
+    assert_eq!((*damaged, error.class), (name, Class::Corrupt));
+    assert_all_readable(&open(memory), &all);
 }
 
 /// What was lost and is stored again is in the index, though an index file said of one like it that it replaces it.

@@ -58,25 +58,25 @@ pub(super) fn run(arguments: &Arguments, common: &Common) -> Result<Outcome> {
     let caches = caches(&repository);
     let mut finder = Finder::new(&patterns);
     let mut out = output::results();
-    let mut count = 0;
+    let mut count = 0_u64;
     for snapshot in searched {
         for record in &snapshot.snapshot.archives {
-            let found = match open_streams(&repository, record, &caches) {
-                Ok((archive, _)) => finder.search(&archive, source_of(record), &losses)?,
+            let archive = match open_streams(&repository, record, &caches) {
+                Ok((archive, _)) => archive,
                 Err(error) => {
                     let what = format!("snapshot {} cannot be searched: {error}", snapshot.short_id());
                     losses.loss(source_of(record), what);
                     continue;
                 }
             };
-            count += found.len();
-            for found in &found {
+            finder.search(&archive, source_of(record), &losses, &mut |found| {
+                count += 1;
                 let line = match arguments.json.json {
                     true => json_line(&snapshot, found),
                     false => text_line(&snapshot, found),
                 };
-                out.write_all(&line).map_err(output::cannot_write)?;
-            }
+                out.write_all(&line).map_err(output::cannot_write)
+            })?;
         }
     }
     flush(&mut out)?;

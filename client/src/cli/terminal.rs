@@ -185,7 +185,7 @@ impl Monitor for Terminal {
         match &self.json {
             Some(json) => json.send(&json::problem_event(&problem)),
             None => {
-                let note = if problem.is_loss { "" } else { " (nothing is lost)" };
+                let note = if problem.is_loss { "" } else { "; nothing is lost" };
                 let line = format!(
                     "diptych: {}: {}{note}\n",
                     names::show(&problem.path),

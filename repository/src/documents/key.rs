@@ -160,17 +160,25 @@ fn associated(repository: &RepositoryId) -> Vec<u8> {
     [PURPOSE, &repository.0].concat()
 }
 
-/// Tries a password on key files, one after another, and gives the place of the first that it opens with the master key;
-/// none if it opens none. A key file that cannot be read is told to `report` and passed over. Spec: R-4-3, R-4-4.
+/// Tries a password on key files, and gives the place of one that it opens with the master key; none if it opens none. Those
+/// that cost least are tried first, so that one that was made to cost much is no hindrance to who has another. A key file
+/// that cannot be read is told to `report` and passed over. Spec: R-4-3, R-4-4.
 pub fn unlock(
     files: impl IntoIterator<Item = Result<Vec<u8>>>,
     repository: &RepositoryId,
     password: &[u8],
     mut report: impl FnMut(usize, Error),
 ) -> Option<(usize, MasterKey)> {
+    let mut keys = Vec::new();
     for (place, file) in files.into_iter().enumerate() {
-        let opened = file.and_then(|bytes| KeyDocument::decode(&bytes)?.unwrap(repository, password));
-        match opened {
+        match file.and_then(|bytes| KeyDocument::decode(&bytes)) {
+            Ok(key) => keys.push((place, key)),
+            Err(error) => report(place, error),
+        }
+    }
+    keys.sort_by_key(|(_, key)| key.kdf.cost());
+    for (place, key) in keys {
+        match key.unwrap(repository, password) {
             Ok(Some(master)) => return Some((place, master)),
             Ok(None) => {}
             Err(error) => report(place, error),

@@ -44,6 +44,11 @@ impl Kdf {
         self.params().map(drop)
     }
 
+    /// Blocks of 1 KiB that are filled, one after another: what it costs to try a password.
+    pub fn cost(&self) -> u64 {
+        u64::from(self.memory_kib) * u64::from(self.passes)
+    }
+
     /// The key that `password` makes.
     pub fn derive(&self, password: &[u8]) -> Result<Zeroizing<[u8; 32]>> {
         self.validate()?;

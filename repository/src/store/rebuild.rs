@@ -1,12 +1,12 @@
 //! Makes the index anew from the packs that are there.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use diptych_backend::{Backend, FileKind, FileName};
 use diptych_format::pack::ChunkKind;
 use diptych_format::pack_index::{IndexPack, IndexRow};
-use diptych_format::{Class, Digest, Error, Result};
+use diptych_format::{Class, Digest, Error, ReadAt, Result, limits};
 
 use crate::index::{IndexFile, Input, merge, row, write_index};
 use crate::pack::{PackReader, rebuild_directory};
@@ -14,6 +14,8 @@ use crate::place::{KeptFile, told};
 
 /// Chunks whose rows are kept in memory before they are written: some 50 MB.
 const ROWS_MAX: usize = 1 << 20;
+/// How much of a pack is read at once to digest it.
+const READ_AT_ONCE: usize = 1 << 20;
 
 /// What a new index was made of.
 #[derive(Debug, Default)]
@@ -56,8 +58,7 @@ pub fn rebuild_index(backend: &Arc<dyn Backend>, mac: &blake3::Hasher) -> Result
         }
         replaces.push(Digest(*listed.name.digest()));
     }
-    let known: HashSet<(Digest, u64)> =
-        old.iter().flat_map(IndexFile::packs).map(|pack| (pack.name, pack.length)).collect();
+    let known = Known::read(&old, mac)?;
     let mut of_old: HashSet<Digest> = HashSet::new();
     let mut part = Part::default();
     let mut parts: Vec<Digest> = Vec::new();
@@ -65,10 +66,18 @@ pub fn rebuild_index(backend: &Arc<dyn Backend>, mac: &blake3::Hasher) -> Result
         let name = Digest(*listed.name.digest());
         match read_pack(backend, &listed.name) {
             Ok(Some(Read { pack, rows, damage })) => {
+                let is_known = known.has(&name, listed.length);
+                let damage = match damage {
+                    None if is_known && !known.says(&name, &rows, mac) => {
+                        unless_whole(backend, &listed.name)?
+                    }
+                    damage => damage,
+                };
                 let is_damaged = damage.is_some();
                 rebuilt.damaged.extend(damage.map(|error| (listed.name, error)));
-                if is_damaged && known.contains(&(name, listed.length)) {
-                    // The earlier index has chunks as well that stand behind a damaged header.
+                if is_damaged && is_known {
+                    // The earlier index has chunks as well that stand behind a damaged header, and whoever can change a
+                    // pack's directory may not be able to change what it says.
                     of_old.insert(name);
                 } else {
                     part.add(pack, rows);
@@ -76,7 +85,7 @@ pub fn rebuild_index(backend: &Arc<dyn Backend>, mac: &blake3::Hasher) -> Result
             }
             Ok(None) => {}
             Err(error) if error.class == Class::Io => return Err(error),
-            Err(error) if known.contains(&(name, listed.length)) => {
+            Err(error) if known.has(&name, listed.length) => {
                 of_old.insert(name);
                 rebuilt.damaged.push((listed.name, error));
             }
@@ -100,6 +109,75 @@ pub fn rebuild_index(backend: &Arc<dyn Backend>, mac: &blake3::Hasher) -> Result
     (rebuilt.packs, rebuilt.chunks) = (written.packs().len() as u64, written.chunks());
     replaces.iter().try_for_each(|name| remove(&**backend, &FileName::new(FileKind::Index, name.0)))?;
     Ok(rebuilt)
+}
+
+/// What earlier index files say of packs.
+struct Known {
+    lengths: HashSet<(Digest, u64)>,
+    /// Fingerprints of the rows of each pack; none where files differ.
+    rows: HashMap<Digest, Option<u128>>,
+}
+
+impl Known {
+    fn read(files: &[IndexFile], mac: &blake3::Hasher) -> Result<Self> {
+        let mut known = Self { lengths: HashSet::new(), rows: HashMap::new() };
+        for file in files {
+            let mut sums = vec![0; file.packs().len()];
+            for row in file.rows() {
+                let row = row?;
+                if let Some(sum) = sums.get_mut(row.pack as usize) {
+                    add(sum, &row, mac);
+                }
+            }
+            for (pack, sum) in file.packs().iter().zip(sums) {
+                known.lengths.insert((pack.name, pack.length));
+                let said = known.rows.entry(pack.name).or_insert(Some(sum));
+                if *said != Some(sum) {
+                    *said = None;
+                }
+            }
+        }
+        Ok(known)
+    }
+
+    fn has(&self, name: &Digest, length: u64) -> bool {
+        self.lengths.contains(&(*name, length))
+    }
+
+    /// Whether the files say these very rows of the pack.
+    fn says(&self, name: &Digest, rows: &[IndexRow], mac: &blake3::Hasher) -> bool {
+        let mut sum = 0;
+        rows.iter().for_each(|row| add(&mut sum, row, mac));
+        self.rows.get(name) == Some(&Some(sum))
+    }
+}
+
+/// Adds a row to a fingerprint, which does not depend on the order of rows. Without the key of `mac` nobody can make other
+/// rows of the same sum.
+fn add(sum: &mut u128, row: &IndexRow, mac: &blake3::Hasher) {
+    let row = IndexRow { pack: 0, ..*row };
+    let mut bytes = [0; 16];
+    mac.clone().update(&row.encode()).finalize_xof().fill(&mut bytes);
+    *sum = sum.wrapping_add(u128::from_le_bytes(bytes));
+}
+
+/// What is wrong with a pack whose directory says otherwise than an index: nothing if all its bytes are those of its name.
+fn unless_whole(backend: &Arc<dyn Backend>, name: &FileName) -> Result<Option<Error>> {
+    let file = KeptFile::open(backend.clone(), *name)?;
+    let mut hasher = blake3::Hasher::new();
+    let mut buffer = vec![0; READ_AT_ONCE];
+    let mut offset = 0;
+    while offset < file.len() {
+        let count = (file.len() - offset).min(READ_AT_ONCE as u64);
+        let part = buffer.get_mut(..count as usize).unwrap_or_default();
+        file.read_exact_at(part, offset)?;
+        hasher.update(part);
+        offset += count;
+    }
+    let is_whole = hasher.finalize() == *name.digest();
+    Ok((!is_whole).then(|| {
+        Error::corrupt("its directory says otherwise than the index, and its bytes are not those of its name")
+    }))
 }
 
 fn remove(backend: &dyn Backend, name: &FileName) -> Result<()> {
@@ -146,6 +224,9 @@ fn read_pack(backend: &Arc<dyn Backend>, name: &FileName) -> Result<Option<Read>
         Err(error) if error.class == Class::Missing => return Ok(None),
         file => Arc::new(file?),
     };
+    if file.len() > limits::PACK_LENGTH_MAX {
+        return Err(Error::limit("length of a pack", file.len(), limits::PACK_LENGTH_MAX));
+    }
     let mut damage = None;
     let (holds, mut chunks) = match PackReader::open(file.clone()) {
         Ok(pack) => (pack.holds(), pack.chunks().to_vec()),
@@ -161,7 +242,7 @@ fn read_pack(backend: &Arc<dyn Backend>, name: &FileName) -> Result<Option<Read>
     chunks.sort_by_key(|chunk| chunk.header.id);
     chunks.dedup_by_key(|chunk| chunk.header.id);
     let rows = chunks.iter().map(|chunk| row(chunk.header, 0, chunk.offset)).collect::<Result<Vec<_>>>()?;
-    let length = diptych_format::ReadAt::len(&*file);
+    let length = file.len();
     let count = u32::try_from(rows.len()).unwrap_or(u32::MAX);
     let pack = IndexPack { name: Digest(*name.digest()), length, chunks: count, holds };
     Ok(Some(Read { pack, rows, damage }))
