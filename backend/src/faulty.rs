@@ -149,6 +149,10 @@ impl Write for FaultyFile {
 }
 
 impl NewFile for FaultyFile {
+    fn read_back(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
+        self.inner.read_back(buf, offset)
+    }
+
     fn keep(self: Box<Self>, name: &FileName) -> Result<()> {
         self.fault.strike(Operation::Keep).map_err(|error| self.fault.error(&self.location, error))?;
         self.inner.keep(name)

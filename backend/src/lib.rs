@@ -65,6 +65,11 @@ pub trait Backend: Send + Sync {
     /// are deleted when nothing names them any more, so one that comes back does no harm.
     fn delete(&self, file: &FileName) -> Result<()>;
 
+    /// How many files it is worth to have on their way at once: more than one where each waits for somebody far away.
+    fn writes_at_once(&self) -> usize {
+        1
+    }
+
     /// Removes what writers left that were ended before they kept their files or dropped them, and says how many files
     /// that were. Nothing is taken from a writer that may be alive.
     fn remove_leftovers(&self) -> Result<u64>;
@@ -73,7 +78,10 @@ pub trait Backend: Send + Sync {
 /// A file that is being written. Whoever drops it removes what was written.
 ///
 /// An error of writing has no place in it; [`Error::io`] gives it one, and its class.
-pub trait NewFile: io::Write + Send {
+pub trait NewFile: io::Write + Send + Sync {
+    /// Fills all of `buf` with what was written from `offset` on: whoever receives a file looks at it before it is kept.
+    fn read_back(&self, buf: &mut [u8], offset: u64) -> io::Result<()>;
+
     /// Makes it durable under its name, which belongs to the kind that it was created as. It takes the place of a file
     /// that has this name already: that one has the same bytes, unless it was damaged. Only a configuration is refused
     /// then, as it may be another's.

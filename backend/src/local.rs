@@ -8,6 +8,7 @@ mod descriptors;
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -58,7 +59,7 @@ impl Local {
 
     fn begin(&self, kind: FileKind) -> Result<LocalFile> {
         static COUNT: AtomicU64 = AtomicU64::new(0);
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let fd = self.root.fd()?;
         loop {
             let number = COUNT.fetch_add(1, Ordering::Relaxed);
@@ -422,6 +423,10 @@ impl Write for LocalFile {
 }
 
 impl NewFile for LocalFile {
+    fn read_back(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
+        self.file.read_exact_at(buf, offset)
+    }
+
     fn keep(mut self: Box<Self>, name: &FileName) -> Result<()> {
         let location = self.root.place(".");
         check_kind(&location, self.kind, name)?;

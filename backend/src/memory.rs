@@ -202,6 +202,13 @@ impl Write for MemoryFile {
 }
 
 impl NewFile for MemoryFile {
+    fn read_back(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
+        let start = usize::try_from(offset).ok();
+        let part = start.and_then(|start| self.bytes.get(start..)?.get(..buf.len()));
+        buf.copy_from_slice(part.ok_or(io::ErrorKind::UnexpectedEof)?);
+        Ok(())
+    }
+
     fn keep(mut self: Box<Self>, name: &FileName) -> Result<()> {
         let location = self.memory.location();
         check_kind(&location, self.kind, name)?;

@@ -32,6 +32,7 @@ mod owners;
 pub mod patterns;
 mod pool;
 pub mod progress;
+pub mod remote;
 pub mod restore;
 pub mod reuse;
 pub mod seen;

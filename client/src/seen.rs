@@ -11,6 +11,8 @@ use diptych_repository::Repository;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
+use crate::remote::address::Address;
+
 /// What a note says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Seen {
@@ -27,8 +29,12 @@ fn file_of(location: &str) -> Option<PathBuf> {
     let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let state =
         absolute("XDG_STATE_HOME").or_else(|| absolute("HOME").map(|home| home.join(".local/state")))?;
-    // Which place a relative path names depends on where one stands. What is no directory has no place to be known by.
-    let place = std::fs::canonicalize(location).ok()?;
+    // Which place a relative path names depends on where one stands. What is no directory, and no server's, has no place to
+    // be known by.
+    let place = match Address::parse(location) {
+        Some(_) => PathBuf::from(location),
+        None => std::fs::canonicalize(location).ok()?,
+    };
     let name = blake3::hash(place.as_os_str().as_bytes()).to_hex();
     Some(state.join("diptych/seen").join(format!("{name}.json")))
 }

@@ -157,6 +157,17 @@ fn put_ids(segment: &mut [u8], ids: &[u8]) -> Result<()> {
     }
 }
 
+/// The ids that a segment names, for whoever has no key: `stored` is what follows its header. Spec: R-5-4.
+pub fn ids_in_clear(header: &ChunkHeader, stored: &[u8]) -> Result<Vec<Digest>> {
+    if header.seal != Seal::Segment {
+        return Err(Error::corrupt(format!("chunk {} is no sealed segment", header.id)));
+    }
+    let mut stored = stored.to_vec();
+    let (clear, _) = split_clear(header, &mut stored)?;
+    let (ids, _) = clear.get(COUNT_LENGTH..).unwrap_or_default().as_chunks::<ID_LENGTH>();
+    Ok(ids.iter().map(|id| Digest(*id)).collect())
+}
+
 /// Whether a chunk's id is checked when it is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verify {

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use diptych_backend::{FileKind, FileName};
 use diptych_format::pack::PackHolds;
 use diptych_format::{Class, Digest, Error as FormatError};
-use diptych_repository::index::{PackRows, PackSum, PlacedChunk};
+use diptych_repository::index::{PackRows, PlacedChunk};
 use diptych_repository::store::verify_pack;
 use diptych_repository::{Decompressor, KeptFile, PackReader};
 
@@ -157,7 +157,7 @@ impl Pass<'_> {
         }
         let file = Arc::new(KeptFile::open(Arc::clone(repository.backend()), name).map_err(frail)?);
         let pack = PackReader::open(file.clone()).map_err(frail)?;
-        let sum = PackSum::of(pack.chunks()).map_err(frail)?;
+        let sum = self.check.view.sum_of(pack.chunks()).map_err(frail)?;
         if task.rows.iter().any(|rows| rows.sum != sum) {
             let what = "the pack holds other chunks than the index says".to_owned();
             return Err(Fault { what, is_frail: true, ..Fault::default() });

@@ -15,7 +15,7 @@ use super::json::{JsonTo, summary_event};
 use super::options::{Common, Json, Threads};
 use super::outcome::Outcome;
 use super::output;
-use super::repository::{PasswordOptions, RepositoryOptions};
+use super::repository::{PasswordOptions, RemoteOptions, RepositoryOptions};
 use super::signals;
 use super::snapshots::FilterOptions;
 use super::terminal::Terminal;
@@ -34,7 +34,7 @@ pub struct Arguments {
     /// Snapshots: `latest`, or the first digits of an id; without any, all complete ones.
     #[arg(value_name = "SNAPSHOT")]
     snapshots: Vec<String>,
-    /// The other repository, which must be there: a directory, or file:PATH.
+    /// The other repository, which must be there: as for -r.
     #[arg(long, value_name = "LOCATION")]
     to: String,
     /// Read the other one's password from the first line of FILE; without it, DIPTYCH_TO_PASSWORD has it, or the terminal is
@@ -49,6 +49,12 @@ pub struct Arguments {
     compression: Compression,
     #[command(flatten)]
     json: Json,
+    /// Read the token for the other repository's server from the first line of FILE. Else it is in DIPTYCH_TO_TOKEN.
+    #[arg(long, value_name = "FILE")]
+    to_token_file: Option<PathBuf>,
+    /// The fingerprint of that server's certificate.
+    #[arg(long, value_name = "FINGERPRINT")]
+    to_fingerprint: Option<String>,
     #[command(flatten)]
     repository: RepositoryOptions,
     #[command(flatten)]
@@ -63,6 +69,11 @@ pub(super) fn run(arguments: &Arguments, common: &Common) -> Result<Outcome> {
     let other = RepositoryOptions {
         repository: arguments.to.clone(),
         password: PasswordOptions::of_file(arguments.to_password_file.clone(), "DIPTYCH_TO_PASSWORD"),
+        remote: RemoteOptions::other(
+            arguments.to_token_file.clone(),
+            arguments.to_fingerprint.clone(),
+            "DIPTYCH_TO_TOKEN",
+        ),
     };
     let to = other.open(&*terminal)?;
     if from.id() == to.id() {

@@ -24,11 +24,13 @@ mod outcome;
 mod output;
 mod repository;
 mod restore;
+mod serve;
 mod signals;
 mod snapshots;
 mod stats;
 mod tag;
 mod terminal;
+mod token;
 mod verify;
 
 use clap::{CommandFactory, Parser, Subcommand};
@@ -96,6 +98,8 @@ enum Verb {
     Key(key::Arguments),
     Unforget(forget::UnforgetArguments),
     Check(check::Arguments),
+    Serve(serve::Arguments),
+    Token(token::Arguments),
     Completions(Completions),
 }
 
@@ -149,6 +153,8 @@ fn run_verb(cli: &Cli) -> Result<Outcome> {
         Verb::Forget(arguments) => forget::run(arguments, &cli.common),
         Verb::Unforget(arguments) => forget::run_unforget(arguments, &cli.common),
         Verb::Check(arguments) => check::run(arguments, &cli.common),
+        Verb::Serve(arguments) => serve::run(arguments, &cli.common),
+        Verb::Token(arguments) => token::run(arguments, &cli.common),
         Verb::Completions(arguments) => {
             // Written to memory first: the generator gives up with a panic when its output goes away.
             let mut script = Vec::new();

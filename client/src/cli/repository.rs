@@ -14,35 +14,84 @@ use jiff::Timestamp;
 use crate::backup::{host_name, user_name};
 use crate::error::{Error, InPlace, Result};
 use crate::progress::Progress;
+use crate::remote::address::Address;
+use crate::remote::{self, Credentials, parse_fingerprint};
 use crate::snapshots::report_damaged;
 
 /// Which repository.
 #[derive(clap::Args)]
 #[command(next_help_heading = "Repository")]
 pub struct RepositoryOptions {
-    /// Where the repository is: a directory, or file:PATH.
+    /// Where the repository is: a directory, or file:PATH; on a server diptych://HOST:PORT/NAMESPACE or
+    /// diptych+unix:SOCKET/NAMESPACE; ssh://USER@HOST/PATH where diptych is there as well.
     #[arg(short, long = "repo", value_name = "LOCATION", env = "DIPTYCH_REPO", hide_env_values = true)]
     pub repository: String,
     #[command(flatten)]
     pub password: PasswordOptions,
+    #[command(flatten)]
+    pub remote: RemoteOptions,
+}
+
+/// How a server is spoken to.
+#[derive(Clone, Default, clap::Args)]
+#[command(next_help_heading = "Server")]
+pub struct RemoteOptions {
+    /// Read the token for a server from the first line of FILE. Else it is in DIPTYCH_TOKEN.
+    #[arg(long, value_name = "FILE", env = "DIPTYCH_TOKEN_FILE", hide_env_values = true)]
+    token_file: Option<PathBuf>,
+    /// The fingerprint of the server's certificate, as it prints it when it starts: SHA-256. Without it, the certificate has
+    /// to be one that this machine trusts.
+    #[arg(long, value_name = "FINGERPRINT", env = "DIPTYCH_FINGERPRINT", hide_env_values = true)]
+    fingerprint: Option<String>,
+    /// The variable that has the token else.
+    #[arg(skip)]
+    variable: Option<&'static str>,
+}
+
+impl RemoteOptions {
+    /// Those of another server.
+    pub fn other(token_file: Option<PathBuf>, fingerprint: Option<String>, variable: &'static str) -> Self {
+        Self { token_file, fingerprint, variable: Some(variable) }
+    }
+
+    fn credentials(&self) -> Result<Credentials> {
+        let token = match &self.token_file {
+            Some(file) => {
+                let place = file.display().to_string();
+                let bytes = std::fs::read(file)
+                    .map_err(|error| Error::io(&place, "the token cannot be read", error))?;
+                Some(String::from_utf8_lossy(&first_line(bytes, &place)?).into_owned())
+            }
+            None => std::env::var(self.variable.unwrap_or("DIPTYCH_TOKEN")).ok(),
+        };
+        let token = token.map(|token| token.trim().to_owned()).filter(|token| !token.is_empty());
+        let fingerprint = self.fingerprint.as_ref().map(|text| {
+            let what =
+                || Error::Usage(format!("{text:?} is no fingerprint: sha256: and 64 hexadecimal digits"));
+            parse_fingerprint(text).ok_or_else(what)
+        });
+        Ok(Credentials { token, fingerprint: fingerprint.transpose()? })
+    }
 }
 
 /// Which repository, where an archive or a directory may be meant as well.
 #[derive(clap::Args)]
 #[command(next_help_heading = "Repository")]
 pub struct MaybeRepository {
-    /// Where the repository is, if a snapshot is meant: a directory, or file:PATH.
+    /// Where the repository is, if a snapshot is meant: as for the other verbs of repositories.
     #[arg(short, long = "repo", value_name = "LOCATION", env = "DIPTYCH_REPO", hide_env_values = true)]
     repository: Option<String>,
     #[command(flatten)]
     password: PasswordOptions,
+    #[command(flatten)]
+    remote: RemoteOptions,
 }
 
 impl MaybeRepository {
     /// The repository, if one was named.
     pub fn given(&self) -> Option<RepositoryOptions> {
         let repository = self.repository.clone()?;
-        Some(RepositoryOptions { repository, password: self.password.clone() })
+        Some(RepositoryOptions { repository, password: self.password.clone(), remote: self.remote.clone() })
     }
 }
 
@@ -129,7 +178,7 @@ fn first_line(bytes: Vec<u8>, place: &str) -> Result<Vec<u8>> {
     let line = bytes.split(|byte| *byte == b'\n').next().unwrap_or_default();
     let line = line.strip_suffix(b"\r").unwrap_or(line);
     if line.is_empty() {
-        return Err(Error::Usage(format!("{place} gives an empty password")));
+        return Err(Error::Usage(format!("{place} gives an empty line")));
     }
     Ok(line.to_vec())
 }
@@ -158,7 +207,12 @@ pub fn told(error: diptych_backend::Error) -> Error {
 impl RepositoryOptions {
     /// Where its files are.
     pub fn backend(&self) -> Result<Arc<dyn Backend>> {
-        diptych_backend::open(&self.repository).map_err(told)
+        match Address::parse(&self.repository) {
+            None => diptych_backend::open(&self.repository).map_err(told),
+            Some(address) => {
+                remote::open(address.map_err(Error::Usage)?, self.remote.credentials()?).map_err(told)
+            }
+        }
     }
 
     /// Opens the repository.

@@ -100,6 +100,17 @@ impl Lock {
         let Mac { mac } = from_json(FORMAT, bytes)?;
         validate_repository(FORMAT, &keys.repository, repository)?;
         verify_mac(FORMAT, &keys, mac, document_keys)?;
+        Self::of(keys)
+    }
+
+    /// The same for whoever has no key, and so cannot know who wrote it.
+    pub fn decode_unproved(bytes: &[u8], repository: &RepositoryId) -> Result<Self> {
+        let keys: Keys = decode(FORMAT, bytes)?;
+        validate_repository(FORMAT, &keys.repository, repository)?;
+        Self::of(keys)
+    }
+
+    fn of(keys: Keys) -> Result<Self> {
         let Keys { repository, kind, host, user, process, written, sees, packs, chunks } = keys;
         let kind = match (&kind[..], &sees[..], &packs[..], &chunks[..]) {
             ("lease", _, [], []) => LockKind::Lease { sees },

@@ -14,6 +14,8 @@ use diptych_format::pack_index::{
 };
 use diptych_format::{Digest, Error, ReadAt, Result};
 
+use super::view::PackSum;
+
 /// Rows that are read at once to find one. Buckets have about a third of that.
 const FIND_ROWS: usize = 96;
 /// Rows that are read at once to see them all.
@@ -38,7 +40,28 @@ impl IndexFile {
     /// Reads the file from front to back and checks all of it; `mac` is the keyed hasher, or that of the context.
     /// Spec: R-8-4 to R-8-6.
     pub fn open(file: Arc<dyn ReadAt>, mac: &blake3::Hasher) -> Result<Self> {
-        let mut pass = Pass { file: &*file, offset: 0, mac: mac.clone() };
+        let (head, found, expected) = Self::read(&*file, mac.clone())?;
+        // This comparison takes as long whatever the bytes are.
+        if found != expected {
+            let what = "a pack index has other bytes than were written, or is not of this repository";
+            return Err(Error::corrupt(what));
+        }
+        // What was found in bytes that nobody had vouched for yet counts only now.
+        Ok(Self { head: head?, file })
+    }
+
+    /// The same for whoever has no key: it is well-formed, and nothing is known of who wrote it.
+    pub fn open_unproved(file: Arc<dyn ReadAt>) -> Result<Self> {
+        let (head, ..) = Self::read(&*file, blake3::Hasher::new())?;
+        Ok(Self { head: head?, file })
+    }
+
+    /// What is found in the file, its mac, and the mac that it has.
+    fn read(
+        file: &dyn ReadAt,
+        mac: blake3::Hasher,
+    ) -> Result<(Result<Head>, blake3::Hash, [u8; INDEX_MAC_LENGTH])> {
+        let mut pass = Pass { file, offset: 0, mac };
         let header = IndexHeader::decode(&pass.take(INDEX_HEADER_LENGTH as u64)?)?;
         let layout = header.layout();
         // From here on no length is longer than the file.
@@ -51,13 +74,19 @@ impl IndexFile {
         }
         let mut expected = [0; INDEX_MAC_LENGTH];
         file.read_exact_at(&mut expected, layout.mac)?;
-        // This comparison takes as long whatever the bytes are.
-        if pass.mac.finalize() != expected {
-            let what = "a pack index has other bytes than were written, or is not of this repository";
-            return Err(Error::corrupt(what));
+        Ok((head, pass.mac.finalize(), expected))
+    }
+
+    /// What it says of each of its packs, all in all. Goes through all rows.
+    pub fn sums(&self, mac: &blake3::Hasher) -> Result<Vec<PackSum>> {
+        let mut sums = vec![PackSum::default(); self.packs().len()];
+        for row in self.rows() {
+            let row = row?;
+            if let Some(sum) = sums.get_mut(row.pack as usize) {
+                sum.add(&row, mac);
+            }
         }
-        // What was found in bytes that nobody had vouched for yet counts only now.
-        Ok(Self { head: head?, file })
+        Ok(sums)
     }
 
     /// Number of rows.

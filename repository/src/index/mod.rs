@@ -273,7 +273,8 @@ impl Index {
 
     /// All rows there are now, each with a number.
     pub fn view(&self) -> IndexView {
-        IndexView::new(self.read().files.iter().map(|open| (open.name, open.file.clone())).collect())
+        let files = self.read().files.iter().map(|open| (open.name, open.file.clone())).collect();
+        IndexView::new(files, self.mac.clone())
     }
 
     /// Lists all packs and takes no chunk from one that is not there, or is there with another length; gives their

@@ -31,7 +31,8 @@ pub struct PackRows {
     pub sum: PackSum,
 }
 
-/// What rows say of a pack, in whatever order they come: two that are equal say the same.
+/// What rows say of a pack, in whatever order they come: two that are equal say the same. Sums are made with a keyed
+/// hasher: without its key nobody can make other rows of the same sum.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PackSum {
     chunks: u64,
@@ -39,17 +40,37 @@ pub struct PackSum {
 }
 
 impl PackSum {
+    /// Length of its bytes.
+    pub const LENGTH: usize = 24;
+
+    /// Its bytes.
+    pub fn encode(&self) -> [u8; Self::LENGTH] {
+        let mut bytes = [0; Self::LENGTH];
+        bytes[..8].copy_from_slice(&self.chunks.to_le_bytes());
+        bytes[8..].copy_from_slice(&self.sum.to_le_bytes());
+        bytes
+    }
+
+    /// What [`PackSum::encode`] wrote.
+    pub fn decode(bytes: &[u8; Self::LENGTH]) -> Self {
+        let (mut chunks, mut sum) = ([0; 8], [0; 16]);
+        chunks.copy_from_slice(&bytes[..8]);
+        sum.copy_from_slice(&bytes[8..]);
+        Self { chunks: u64::from_le_bytes(chunks), sum: u128::from_le_bytes(sum) }
+    }
+
     /// What a pack's own directory says.
-    pub fn of(chunks: &[StoredChunk]) -> Result<Self> {
+    pub fn of(chunks: &[StoredChunk], mac: &blake3::Hasher) -> Result<Self> {
         let mut sum = Self::default();
         for chunk in chunks {
-            sum.add(&row(chunk.header, 0, chunk.offset)?);
+            sum.add(&row(chunk.header, 0, chunk.offset)?, mac);
         }
         Ok(sum)
     }
 
-    fn add(&mut self, row: &IndexRow) {
-        let digest = blake3::hash(&IndexRow { pack: 0, ..*row }.encode());
+    /// Adds what one row says.
+    pub fn add(&mut self, row: &IndexRow, mac: &blake3::Hasher) {
+        let digest = mac.clone().update(&IndexRow { pack: 0, ..*row }.encode()).finalize();
         let part = digest.as_bytes().first_chunk().map_or(0, |part| u128::from_le_bytes(*part));
         self.chunks += 1;
         self.sum = self.sum.wrapping_add(part);
@@ -61,10 +82,11 @@ pub struct IndexView {
     /// Each with the number of its first row.
     files: Vec<(u64, Digest, Arc<IndexFile>)>,
     rows: u64,
+    mac: blake3::Hasher,
 }
 
 impl IndexView {
-    pub(super) fn new(files: Vec<(Digest, Arc<IndexFile>)>) -> Self {
+    pub(super) fn new(files: Vec<(Digest, Arc<IndexFile>)>, mac: blake3::Hasher) -> Self {
         let mut rows = 0;
         let numbered = files.into_iter().map(|(name, file)| {
             let first = rows;
@@ -72,12 +94,17 @@ impl IndexView {
             (first, name, file)
         });
         let files = numbered.collect();
-        Self { files, rows }
+        Self { files, rows, mac }
     }
 
     /// Number of rows. Theirs are below it.
     pub fn rows(&self) -> u64 {
         self.rows
+    }
+
+    /// What a pack's own directory says, to be compared with [`IndexView::packs`].
+    pub fn sum_of(&self, chunks: &[StoredChunk]) -> Result<PackSum> {
+        PackSum::of(chunks, &self.mac)
     }
 
     /// All places of a chunk, in packs that are not to be used as well.
@@ -97,13 +124,7 @@ impl IndexView {
     pub fn packs(&self) -> Result<Vec<PackRows>> {
         let mut all = Vec::new();
         for (_, name, file) in &self.files {
-            let mut sums = vec![PackSum::default(); file.packs().len()];
-            for row in file.rows() {
-                let row = row.map_err(|error| named(name, error))?;
-                if let Some(sum) = sums.get_mut(row.pack as usize) {
-                    sum.add(&row);
-                }
-            }
+            let sums = file.sums(&self.mac).map_err(|error| named(name, error))?;
             all.extend(file.packs().iter().zip(sums).map(|(pack, sum)| PackRows { pack: *pack, sum }));
         }
         Ok(all)

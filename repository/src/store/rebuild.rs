@@ -8,7 +8,7 @@ use diptych_format::pack::ChunkKind;
 use diptych_format::pack_index::{IndexPack, IndexRow};
 use diptych_format::{Class, Digest, Error, ReadAt, Result, limits};
 
-use crate::index::{IndexFile, Input, merge, row, write_index};
+use crate::index::{IndexFile, Input, PackSum, merge, row, write_index};
 use crate::pack::{PackReader, rebuild_directory};
 use crate::place::{KeptFile, told};
 
@@ -114,22 +114,15 @@ pub fn rebuild_index(backend: &Arc<dyn Backend>, mac: &blake3::Hasher) -> Result
 /// What earlier index files say of packs.
 struct Known {
     lengths: HashSet<(Digest, u64)>,
-    /// Fingerprints of the rows of each pack; none where files differ.
-    rows: HashMap<Digest, Option<u128>>,
+    /// What they say of each pack; none where they differ.
+    rows: HashMap<Digest, Option<PackSum>>,
 }
 
 impl Known {
     fn read(files: &[IndexFile], mac: &blake3::Hasher) -> Result<Self> {
         let mut known = Self { lengths: HashSet::new(), rows: HashMap::new() };
         for file in files {
-            let mut sums = vec![0; file.packs().len()];
-            for row in file.rows() {
-                let row = row?;
-                if let Some(sum) = sums.get_mut(row.pack as usize) {
-                    add(sum, &row, mac);
-                }
-            }
-            for (pack, sum) in file.packs().iter().zip(sums) {
+            for (pack, sum) in file.packs().iter().zip(file.sums(mac)?) {
                 known.lengths.insert((pack.name, pack.length));
                 let said = known.rows.entry(pack.name).or_insert(Some(sum));
                 if *said != Some(sum) {
@@ -146,19 +139,10 @@ impl Known {
 
     /// Whether the files say these very rows of the pack.
     fn says(&self, name: &Digest, rows: &[IndexRow], mac: &blake3::Hasher) -> bool {
-        let mut sum = 0;
-        rows.iter().for_each(|row| add(&mut sum, row, mac));
+        let mut sum = PackSum::default();
+        rows.iter().for_each(|row| sum.add(row, mac));
         self.rows.get(name) == Some(&Some(sum))
     }
-}
-
-/// Adds a row to a fingerprint, which does not depend on the order of rows. Without the key of `mac` nobody can make other
-/// rows of the same sum.
-fn add(sum: &mut u128, row: &IndexRow, mac: &blake3::Hasher) {
-    let row = IndexRow { pack: 0, ..*row };
-    let mut bytes = [0; 16];
-    mac.clone().update(&row.encode()).finalize_xof().fill(&mut bytes);
-    *sum = sum.wrapping_add(u128::from_le_bytes(bytes));
 }
 
 /// What is wrong with a pack whose directory says otherwise than an index: nothing if all its bytes are those of its name.

@@ -1,0 +1,313 @@
+//! Connections: TCP with TLS, a unix socket, standard input and output.
+//!
+//! Spec: protocol.md section 2.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use axum::Router;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+
+use crate::problem::ProblemClass;
+use crate::routes::{Peer, router};
+use crate::server::Server;
+use crate::tls::Certificate;
+
+/// Connections that are open at once.
+const CONNECTIONS_MAX: usize = 4096;
+/// What a client may send of one stream, and of all, before the server has taken it. Streams of one connection do not
+/// hold each other up: the latter is as much as all that may be open send of the former.
+const STREAM_WINDOW: u32 = 1 << 20;
+const STREAMS_MAX: u32 = 64;
+const CONNECTION_WINDOW: u32 = STREAM_WINDOW * STREAMS_MAX;
+/// How long a client may take to say who it is.
+const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
+/// How long those that are connected may take to end when the server is to end.
+const DRAIN_MAX: Duration = Duration::from_secs(30);
+/// How often it is looked whether the certificate was renewed, or the server is to end.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+const LOOK_AT_END_EVERY: Duration = Duration::from_millis(100);
+
+/// Where a server listens.
+#[derive(Clone, Debug, Default)]
+pub struct Listen {
+    /// A TCP address.
+    pub address: Option<SocketAddr>,
+    /// A unix socket.
+    pub unix: Option<PathBuf>,
+    /// Certificate chain and key, PEM; else one of the server's own.
+    pub certificate: Option<(PathBuf, PathBuf)>,
+    /// Without TLS.
+    pub is_plain: bool,
+    /// Where the server's own certificate is kept.
+    pub state: PathBuf,
+    /// The names that it is for.
+    pub names: Vec<String>,
+}
+
+/// Where a server listens by now.
+#[derive(Clone, Debug)]
+pub struct Listening {
+    /// The TCP address, with the port that it got.
+    pub address: Option<SocketAddr>,
+    /// The unix socket.
+    pub unix: Option<PathBuf>,
+    /// What clients know the server by; none without TLS.
+    pub fingerprint: Option<String>,
+}
+
+/// Serves until `interrupt` is set, and then until those that are connected have ended, or have had the time for it.
+/// `ready` is told when clients can come.
+pub fn serve(
+    server: Arc<Server>,
+    listen: &Listen,
+    interrupt: &Arc<AtomicBool>,
+    ready: impl FnOnce(&Listening),
+) -> io::Result<()> {
+    if listen.is_plain
+        && let Some(address) = listen.address
+        && !address.ip().is_loopback()
+    {
+        // Spec: P-2-1.
+        let what = format!("{address}: without TLS the server listens on loopback addresses alone");
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let served = runtime.block_on(serve_async(server, listen, interrupt, ready));
+    // A thread that waits for a disk that does not answer is not waited for.
+    runtime.shutdown_timeout(Duration::from_secs(5));
+    served
+}
+
+async fn serve_async(
+    server: Arc<Server>,
+    listen: &Listen,
+    interrupt: &Arc<AtomicBool>,
+    ready: impl FnOnce(&Listening),
+) -> io::Result<()> {
+    let bound =
+        |place: String| move |error: io::Error| io::Error::new(error.kind(), format!("{place}: {error}"));
+    let tcp = match listen.address {
+        None => None,
+        Some(address) => Some(TcpListener::bind(address).await.map_err(bound(address.to_string()))?),
+    };
+    let unix = match &listen.unix {
+        None => None,
+        Some(path) => Some(bind_unix(path).map_err(bound(path.display().to_string()))?),
+    };
+    let certificate = match (&tcp, listen.is_plain, &listen.certificate) {
+        (None, ..) | (_, true, _) => None,
+        (_, _, Some((cert, key))) => Some(Certificate::load(cert.clone(), key.clone())?),
+        (_, _, None) => Some(Certificate::own(&listen.state, listen.names.clone())?),
+    };
+    let acceptor = certificate.as_ref().map(Certificate::config).transpose()?.map(TlsAcceptor::from);
+    let end = CancellationToken::new();
+    let connections = Arc::new(Connections {
+        router: router(Arc::clone(&server)),
+        server: Arc::clone(&server),
+        graceful: GracefulShutdown::new(),
+        permits: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
+    });
+    ready(&Listening {
+        address: tcp.as_ref().map(TcpListener::local_addr).transpose()?,
+        unix: listen.unix.clone(),
+        fingerprint: certificate.as_ref().map(|certificate| certificate.fingerprint()),
+    });
+    let mut tasks = tokio::task::JoinSet::new();
+    if let Some(tcp) = tcp {
+        let (connections, end) = (Arc::clone(&connections), end.clone());
+        tasks.spawn(async move { end.run_until_cancelled(connections.accept_tcp(tcp, acceptor)).await });
+    }
+    if let Some(unix) = unix {
+        let (connections, end) = (Arc::clone(&connections), end.clone());
+        tasks.spawn(async move { end.run_until_cancelled(connections.accept_unix(unix)).await });
+    }
+    let mut looked = tokio::time::Instant::now();
+    while !interrupt.load(Ordering::Relaxed) {
+        tokio::time::sleep(LOOK_AT_END_EVERY).await;
+        if let Some(certificate) = &certificate
+            && looked.elapsed() > LOOK_EVERY
+        {
+            looked = tokio::time::Instant::now();
+            match certificate.refresh() {
+                Ok(false) => {}
+                Ok(true) => {
+                    tracing::info!(fingerprint = certificate.fingerprint(), "the certificate was renewed")
+                }
+                Err(error) => {
+                    tracing::error!(%error, "the certificate cannot be renewed; the one before is used")
+                }
+            }
+        }
+    }
+    tracing::info!("the server is about to end");
+    server.is_draining.store(true, Ordering::Relaxed);
+    end.cancel();
+    while tasks.join_next().await.is_some() {}
+    if let Some(path) = &listen.unix {
+        let _ = std::fs::remove_file(path);
+    }
+    if let Some(connections) = Arc::into_inner(connections) {
+        let _ = tokio::time::timeout(DRAIN_MAX, connections.graceful.shutdown()).await;
+    }
+    Ok(())
+}
+
+/// A socket that a server has left is taken; one at which a server listens is not.
+fn bind_unix(path: &PathBuf) -> io::Result<UnixListener> {
+    match UnixListener::bind(path) {
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+            if std::os::unix::net::UnixStream::connect(path).is_ok() {
+                return Err(error);
+            }
+            std::fs::remove_file(path)?;
+            UnixListener::bind(path)
+        }
+        bound => bound,
+    }
+}
+
+struct Connections {
+    router: Router,
+    server: Arc<Server>,
+    graceful: GracefulShutdown,
+    permits: Arc<Semaphore>,
+}
+
+impl Connections {
+    async fn accept_tcp(&self, listener: TcpListener, acceptor: Option<TlsAcceptor>) {
+        while let Some(permit) = self.permit().await {
+            let (stream, address) = match listener.accept().await {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    failed_to_accept(&error).await;
+                    continue;
+                }
+            };
+            // A small answer is not to wait for a larger one.
+            let _ = stream.set_nodelay(true);
+            let peer: Arc<str> = address.ip().to_string().into();
+            match &acceptor {
+                None => self.serve(stream, peer, permit),
+                Some(acceptor) => {
+                    let handshake = acceptor.accept(stream);
+                    let serving = self.serving(peer, permit);
+                    tokio::spawn(async move {
+                        if let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE_MAX, handshake).await {
+                            serving(Box::new(stream));
+                        }
+                    });
+                }
+            }
+        }
+    }
+
+    async fn accept_unix(&self, listener: UnixListener) {
+        while let Some(permit) = self.permit().await {
+            match listener.accept().await {
+                Ok((stream, _)) => self.serve(stream, "unix".into(), permit),
+                Err(error) => failed_to_accept(&error).await,
+            }
+        }
+    }
+
+    async fn permit(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.permits).acquire_owned().await.ok()
+    }
+
+    fn serve(&self, stream: impl Stream + 'static, peer: Arc<str>, permit: OwnedSemaphorePermit) {
+        self.serving(peer, permit)(Box::new(stream));
+    }
+
+    /// What is to be done with a stream once it is there.
+    fn serving(
+        &self,
+        peer: Arc<str>,
+        permit: OwnedSemaphorePermit,
+    ) -> impl FnOnce(Box<dyn Stream>) + Send + 'static + use<> {
+        let router = self.router.clone().layer(axum::Extension(Peer(peer)));
+        let server = Arc::clone(&self.server);
+        let watcher = self.graceful.watcher();
+        move |stream| {
+            server.metrics.connections.fetch_add(1, Ordering::Relaxed);
+            let service = TowerToHyperService::new(router);
+            let connection = builder().serve_connection(TokioIo::new(stream), service).into_owned();
+            let watched = watcher.watch(connection);
+            tokio::spawn(async move {
+                // That a client goes away is no event.
+                let _ = watched.await;
+                server.metrics.connections.fetch_sub(1, Ordering::Relaxed);
+                drop(permit);
+            });
+        }
+    }
+}
+
+/// Without descriptors there is nothing to do but to wait until some are free.
+async fn failed_to_accept(error: &io::Error) {
+    tracing::error!(%error, class = ProblemClass::Io.word(), "cannot take a connection");
+    tokio::time::sleep(Duration::from_millis(100)).await;
+}
+
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+
+fn builder() -> Builder<TokioExecutor> {
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_concurrent_streams(STREAMS_MAX)
+        .max_frame_size(256 << 10)
+        .keep_alive_interval(Duration::from_secs(30))
+        .keep_alive_timeout(Duration::from_secs(30));
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HANDSHAKE_MAX);
+    builder
+}
+
+/// Serves one client over standard input and output until it goes away.
+pub fn serve_stdio(server: Arc<Server>) -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    runtime.block_on(async {
+        let stream = tokio::io::join(tokio::io::stdin(), tokio::io::stdout());
+        let router = router(server).layer(axum::Extension(Peer("stdio".into())));
+        let service = TowerToHyperService::new(router);
+        let served = builder().http2_only().serve_connection(TokioIo::new(stream), service).await;
+        if let Err(error) = served {
+            // The other end has gone, which is how it ends.
+            tracing::debug!(error, "the client has gone");
+        }
+    });
+    // Reading standard input cannot be called off.
+    runtime.shutdown_background();
+    Ok(())
+}
+
+impl std::fmt::Display for Listening {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let scheme = if self.fingerprint.is_some() { "diptych" } else { "diptych+plain" };
+        let places = self.address.map(|address| format!("{scheme}://{address}"));
+        let sockets = self.unix.as_ref().map(|path| format!("diptych+unix:{}", path.display()));
+        let all: Vec<String> = places.into_iter().chain(sockets).collect();
+        write!(f, "{}", all.join(" and "))?;
+        match &self.fingerprint {
+            Some(fingerprint) => write!(f, ", fingerprint {fingerprint}"),
+            None => Ok(()),
+        }
+    }
+}

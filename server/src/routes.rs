@@ -1,0 +1,360 @@
+//! Requests to answers. Whatever touches a repository runs on threads of its own and never in an async task.
+//!
+//! Spec: protocol.md sections 2 to 7.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Extension, Path, Request, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use bytes::Bytes;
+use diptych_backend::{FileKind, FileName};
+use http_body_util::BodyExt;
+use jiff::Timestamp;
+use tokio::sync::mpsc;
+
+use crate::access::Access;
+use crate::arrive::Arriving;
+use crate::audit::Line;
+use crate::problem::{Problem, ProblemClass, Result};
+use crate::server::Server;
+
+/// How long a client may send nothing of a file that it is sending.
+const SILENCE_MAX: Duration = Duration::from_secs(60);
+/// How much of a file is read at once.
+const PART: usize = 256 << 10;
+/// Parts of a file that wait between two threads.
+const PARTS_MAX: usize = 4;
+
+/// Where a connection came from.
+#[derive(Clone, Debug)]
+pub struct Peer(pub Arc<str>);
+
+/// All routes.
+pub fn router(server: Arc<Server>) -> Router {
+    let files = Router::new()
+        .route("/v1/{namespace}", get(about).put(make))
+        .route("/v1/{namespace}/mend", post(mend))
+        .route("/v1/{namespace}/strangers/{kind}", get(strangers))
+        .route("/v1/{namespace}/{kind}", get(list))
+        .route("/v1/{namespace}/{kind}/{name}", get(read).put(send).delete(delete))
+        .fallback(nothing)
+        .layer(from_fn_with_state(Arc::clone(&server), admit));
+    Router::new()
+        .route("/healthz", get(health))
+        .route("/metrics", get(metrics))
+        .merge(files)
+        .with_state(server)
+}
+
+/// Finds out who asks, before anything else is looked at. Spec: P-2-3.
+async fn admit(State(server): State<Arc<Server>>, mut request: Request, next: Next) -> Response {
+    let path = request.uri().path().to_owned();
+    let method = request.method().clone();
+    let peer = request.extensions().get::<Peer>().map_or_else(|| "".into(), |peer| Arc::clone(&peer.0));
+    let shown = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let shown = shown.and_then(|value| value.strip_prefix("Bearer "));
+    let namespace = path.strip_prefix("/v1/").and_then(|rest| rest.split('/').next()).unwrap_or_default();
+    let access = server.admit(namespace, shown);
+    let token = access.as_ref().ok().map(|access| Arc::clone(&access.token));
+    let response = match access {
+        Ok(access) => {
+            request.extensions_mut().insert(access);
+            next.run(request).await
+        }
+        Err(problem) => problem.into_response(),
+    };
+    let status = response.status().as_u16();
+    server.metrics.answered(status);
+    let token = token.as_ref().map(|token| &*token.id);
+    tracing::info!(peer = &*peer, token, method = method.as_str(), path, status, "request");
+    if !method.is_safe()
+        && let Some(audit) = &server.audit
+    {
+        let line =
+            Line { time: Timestamp::now(), token, method: method.as_str(), path: &path, status, peer: &peer };
+        if let Err(error) = audit.write(&line) {
+            tracing::error!(%error, "the audit log cannot be written");
+        }
+    }
+    response
+}
+
+async fn nothing() -> Problem {
+    Problem::new(ProblemClass::Missing, "there is nothing here")
+}
+
+/// Spec: P-7-1.
+async fn health(State(server): State<Arc<Server>>) -> Response {
+    match server.is_draining.load(Ordering::Relaxed) {
+        false => "ok\n".into_response(),
+        true => Problem::new(ProblemClass::Draining, "the server is about to end").into_response(),
+    }
+}
+
+/// Spec: P-7-2.
+async fn metrics(State(server): State<Arc<Server>>) -> Response {
+    let text = [(header::CONTENT_TYPE, "text/plain; version=0.0.4")];
+    (text, server.metrics.render()).into_response()
+}
+
+/// Spec: P-3-1.
+async fn about(Extension(access): Extension<Access>) -> Response {
+    let about = serde_json::json!({
+        "protocol": 1,
+        "rights": access.token.rights.words(),
+        "domain": access.token.domain,
+    });
+    axum::Json(about).into_response()
+}
+
+/// Spec: P-6-1.
+async fn make(Extension(access): Extension<Access>) -> Result<StatusCode> {
+    access.is_admin("make repositories")?;
+    blocking(move || Ok(access.namespace.backend.make_layout()?)).await?;
+    Ok(StatusCode::CREATED)
+}
+
+async fn mend(Extension(access): Extension<Access>) -> Result<StatusCode> {
+    access.is_admin("mend repositories")?;
+    blocking(move || Ok(access.namespace.backend.mend_layout()?)).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn strangers(
+    Extension(access): Extension<Access>,
+    Path((_, kind)): Path<(String, String)>,
+) -> Result<Response> {
+    let kind = kind_of(&kind)?;
+    access.unless_denied(access.reads_all(), "see what others have put there")?;
+    let found = blocking(move || Ok(access.namespace.backend.strangers(kind)?)).await?;
+    Ok(axum::Json(found).into_response())
+}
+
+/// Spec: P-3-2.
+async fn list(
+    Extension(access): Extension<Access>,
+    Path((_, kind)): Path<(String, String)>,
+) -> Result<Response> {
+    let kind = kind_of(&kind)?;
+    let listed = blocking(move || access.list(kind)).await?;
+    let mut bytes = Vec::with_capacity(listed.len() * 40);
+    for file in listed {
+        bytes.extend_from_slice(file.name.digest());
+        bytes.extend_from_slice(&file.length.to_le_bytes());
+    }
+    Ok(of_bytes(bytes.into()))
+}
+
+/// Spec: P-3-3.
+async fn read(
+    Extension(access): Extension<Access>,
+    Path((_, kind, name)): Path<(String, String, String)>,
+    headers: HeaderMap,
+    method: axum::http::Method,
+) -> Result<Response> {
+    let name = name_of(&kind, &name)?;
+    let backend = Arc::clone(&access.namespace.backend);
+    let server = Arc::clone(&access.server);
+    let length = blocking(move || {
+        access.may_read(&name)?;
+        Ok(access.namespace.backend.length(&name)?)
+    })
+    .await?;
+    let asked = headers.get(header::RANGE).map(|value| range(value, length)).transpose()?;
+    let (start, end) = asked.unwrap_or((0, length));
+    let mut response = if method == axum::http::Method::HEAD {
+        Response::new(Body::empty())
+    } else {
+        server.metrics.sent.fetch_add(end - start, Ordering::Relaxed);
+        let (parts, body) = mpsc::channel(PARTS_MAX);
+        tokio::task::spawn_blocking(move || read_parts(&*backend, &name, start, end, &parts));
+        let body = Parts(body);
+        of_body(Body::new(body))
+    };
+    let headers = response.headers_mut();
+    headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(end - start));
+    if asked.is_some() {
+        *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+        let range = format!("bytes {start}-{}/{length}", end.saturating_sub(1));
+        if let Ok(range) = HeaderValue::try_from(range) {
+            response.headers_mut().insert(header::CONTENT_RANGE, range);
+        }
+    }
+    Ok(response)
+}
+
+fn read_parts(
+    backend: &dyn diptych_backend::Backend,
+    name: &FileName,
+    mut start: u64,
+    end: u64,
+    parts: &mpsc::Sender<io::Result<Bytes>>,
+) {
+    while start < end {
+        let count = (end - start).min(PART as u64);
+        let mut part = vec![0; count as usize];
+        let read = backend.read_at(name, &mut part, start);
+        let failed = read.is_err();
+        // Whoever wanted it may have gone.
+        if parts.blocking_send(read.map(|()| part.into()).map_err(io::Error::other)).is_err() || failed {
+            return;
+        }
+        start += count;
+    }
+}
+
+/// Parts that another thread reads.
+struct Parts(mpsc::Receiver<io::Result<Bytes>>);
+
+impl hyper::body::Body for Parts {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        mut self: std::pin::Pin<&mut Self>,
+        context: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<io::Result<hyper::body::Frame<Bytes>>>> {
+        self.0.poll_recv(context).map(|part| part.map(|part| part.map(hyper::body::Frame::data)))
+    }
+}
+
+/// Start and end of the range that was asked for, one that the file has.
+fn range(value: &HeaderValue, length: u64) -> Result<(u64, u64)> {
+    let parse = || {
+        let (first, last) = value.to_str().ok()?.strip_prefix("bytes=")?.split_once('-')?;
+        Some((first.parse::<u64>().ok()?, last.parse::<u64>().ok()?.checked_add(1)?))
+    };
+    let Some((start, end)) = parse() else {
+        let what = "a range is written bytes=FIRST-LAST here";
+        return Err(Problem::new(ProblemClass::Unsupported, what));
+    };
+    if start >= end || end > length {
+        let what = format!("the file has {length} bytes, and {start} to {end} are wanted");
+        return Err(Problem::new(ProblemClass::Truncated, what));
+    }
+    Ok((start, end))
+}
+
+/// Takes a file. Spec: P-4-1.
+async fn send(
+    Extension(access): Extension<Access>,
+    Path((_, kind, name)): Path<(String, String, String)>,
+    body: Body,
+) -> Result<StatusCode> {
+    let name = name_of(&kind, &name)?;
+    access.may_send(name.kind())?;
+    let server = Arc::clone(&access.server);
+    if server.is_draining.load(Ordering::Relaxed) {
+        return Err(Problem::new(ProblemClass::Draining, "the server is about to end: connect again"));
+    }
+    let refused = Arc::clone(&server);
+    let kept = take(access, name, body).await;
+    match &kept {
+        Ok(()) => refused.metrics.kept.fetch_add(1, Ordering::Relaxed),
+        Err(_) => refused.metrics.refused.fetch_add(1, Ordering::Relaxed),
+    };
+    kept.map(|()| StatusCode::CREATED)
+}
+
+async fn take(access: Access, name: FileName, mut body: Body) -> Result<()> {
+    let server = Arc::clone(&access.server);
+    let _permit = server.arriving.acquire().await;
+    let (parts, mut arriving) = mpsc::channel::<Bytes>(PARTS_MAX);
+    let writer = {
+        let access = access.clone();
+        tokio::task::spawn_blocking(move || {
+            let mut file = Arriving::new(&access, name)?;
+            while let Some(part) = arriving.blocking_recv() {
+                file.write(&part)?;
+            }
+            Ok(file)
+        })
+    };
+    let mut broken = None;
+    loop {
+        let part = match tokio::time::timeout(SILENCE_MAX, body.frame()).await {
+            Err(_) => Some(format!("nothing more of {name} came for {} s", SILENCE_MAX.as_secs())),
+            Ok(None) => break,
+            Ok(Some(Err(error))) => Some(format!("{name} broke off: {error}")),
+            Ok(Some(Ok(frame))) => match frame.into_data() {
+                Err(_) => continue,
+                Ok(data) => {
+                    server.metrics.received.fetch_add(data.len() as u64, Ordering::Relaxed);
+                    // An error of the writer is told when it is waited for.
+                    if parts.send(data).await.is_err() {
+                        break;
+                    }
+                    None
+                }
+            },
+        };
+        if part.is_some() {
+            broken = part;
+            break;
+        }
+    }
+    drop(parts);
+    let file = joined(writer.await)?;
+    if let Some(what) = broken {
+        return Err(Problem::new(ProblemClass::Io, what));
+    }
+    let _permit = server.validating.acquire().await;
+    blocking(move || access.keep(&name, file.end())).await
+}
+
+/// Spec: P-5-1.
+async fn delete(
+    Extension(access): Extension<Access>,
+    Path((_, kind, name)): Path<(String, String, String)>,
+) -> Result<StatusCode> {
+    let name = name_of(&kind, &name)?;
+    blocking(move || access.delete(&name)).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+fn kind_of(word: &str) -> Result<FileKind> {
+    let found = FileKind::ALL.into_iter().find(|kind| word_of(*kind) == word);
+    found.ok_or_else(|| Problem::new(ProblemClass::Missing, "there is nothing here"))
+}
+
+/// What a kind is called in paths.
+pub fn word_of(kind: FileKind) -> &'static str {
+    match kind {
+        FileKind::Config => "config",
+        kind => kind.directory(),
+    }
+}
+
+fn name_of(kind: &str, name: &str) -> Result<FileName> {
+    let found = FileName::decode(kind_of(kind)?, name);
+    found.ok_or_else(|| Problem::new(ProblemClass::Missing, "there is no such name"))
+}
+
+fn of_bytes(bytes: Bytes) -> Response {
+    of_body(bytes.into())
+}
+
+fn of_body(body: Body) -> Response {
+    ([(header::CONTENT_TYPE, "application/octet-stream")], body).into_response()
+}
+
+/// Runs what waits for disks.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    joined(tokio::task::spawn_blocking(work).await)
+}
+
+fn joined<T>(joined: Result<Result<T>, tokio::task::JoinError>) -> Result<T> {
+    joined.unwrap_or_else(|error| {
+        tracing::error!(%error, "a task has panicked");
+        Err(Problem::new(ProblemClass::Io, "this is a fault of the server: please report it"))
+    })
+}

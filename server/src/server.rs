@@ -1,0 +1,117 @@
+//! What all requests of a server share.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use jiff::Timestamp;
+use tokio::sync::Semaphore;
+
+use crate::access::{Access, failed};
+use crate::audit::Audit;
+use crate::metrics::Metrics;
+use crate::namespace::Namespaces;
+use crate::problem::{Problem, ProblemClass, Result};
+use crate::records::Records;
+use crate::tokens::{Token, TokenStore, random};
+
+/// Files that arrive at once. Others wait unread, and hold no more than their streams' windows.
+const ARRIVING_MAX: usize = 64;
+/// Files that are looked at at once, each of which may take the memory of a large chunk or two.
+const VALIDATING_MAX: usize = 4;
+
+/// A server.
+pub struct Server {
+    /// What it offers.
+    pub namespaces: Namespaces,
+    /// Who may come; none where the operating system has let in whoever comes.
+    pub tokens: Option<TokenStore>,
+    /// Who has sent what; none where there is one client.
+    pub records: Option<Records>,
+    /// Who has changed what.
+    pub audit: Option<Audit>,
+    /// What is counted.
+    pub metrics: Metrics,
+    /// With which sums of packs are made, so that no client can make others of the same sum.
+    pub secret: blake3::Hasher,
+    /// Permits for files that arrive.
+    pub arriving: Arc<Semaphore>,
+    /// Permits for files that are looked at.
+    pub validating: Arc<Semaphore>,
+    /// It takes no new work.
+    pub is_draining: AtomicBool,
+}
+
+impl Server {
+    /// A server for clients with tokens, whose state is in `state`.
+    pub fn open(namespaces: Namespaces, state: &Path) -> io::Result<Self> {
+        Ok(Self {
+            tokens: Some(TokenStore::open(state)?),
+            records: Some(Records::open(state)?),
+            audit: Some(Audit::open(state)?),
+            secret: blake3::Hasher::new_keyed(&secret(state)?),
+            ..Self::for_owner(namespaces)?
+        })
+    }
+
+    /// A server for one client that the operating system has let in.
+    pub fn for_owner(namespaces: Namespaces) -> io::Result<Self> {
+        Ok(Self {
+            namespaces,
+            tokens: None,
+            records: None,
+            audit: None,
+            metrics: Metrics::default(),
+            secret: blake3::Hasher::new_keyed(&random()?),
+            arriving: Arc::new(Semaphore::new(ARRIVING_MAX)),
+            validating: Arc::new(Semaphore::new(VALIDATING_MAX)),
+            is_draining: AtomicBool::new(false),
+        })
+    }
+
+    /// What whoever shows this may do in a namespace. Spec: P-2-3 and P-2-4.
+    pub fn admit(self: &Arc<Self>, namespace: &str, shown: Option<&str>) -> Result<Access> {
+        let token = match &self.tokens {
+            None => Arc::new(Token::of_owner()),
+            Some(tokens) => {
+                let found = shown.map_or(Ok(None), |shown| tokens.find(shown)).map_err(failed)?;
+                let good = found.filter(|token| token.is_good(namespace, Timestamp::now()));
+                good.ok_or_else(|| {
+                    let what = match shown {
+                        None => "a token is needed: give it in DIPTYCH_TOKEN or --token-file",
+                        Some(_) => {
+                            "this token is not good here: it is unknown, has expired, was revoked, or is of \
+                            another namespace"
+                        }
+                    };
+                    Problem::new(ProblemClass::Unauthenticated, what)
+                })?
+            }
+        };
+        Ok(Access { server: Arc::clone(self), namespace: self.namespaces.get(namespace)?, token })
+    }
+}
+
+/// The server's secret, made if there is none.
+fn secret(state: &Path) -> io::Result<[u8; 32]> {
+    use std::os::unix::fs::OpenOptionsExt;
+    let path = state.join("secret");
+    let mut options = std::fs::OpenOptions::new();
+    match options.create_new(true).write(true).mode(0o600).open(&path) {
+        Ok(mut file) => {
+            let bytes = random()?;
+            io::Write::write_all(&mut file, &bytes)?;
+            file.sync_all()?;
+            Ok(bytes)
+        }
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            std::fs::read(&path)?.try_into().map_err(|_| {
+                let what =
+                    format!("{}: has another length than it was written with; remove it", path.display());
+                io::Error::new(io::ErrorKind::InvalidData, what)
+            })
+        }
+        Err(error) => Err(error),
+    }
+}
