@@ -10,6 +10,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("bsdtar", "libarchive-tools"),
     ("casync", "casync"),
     ("chattr", "e2fsprogs"),
+    ("curl", "curl"),
     ("getcap", "libcap2-bin"),
     ("getfacl", "acl"),
     ("getfattr", "attr"),

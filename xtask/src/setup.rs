@@ -24,6 +24,7 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("mtree", "mtree-netbsd"),
     ("strace", "strace"),
     ("bsdtar", "libarchive-tools"),
+    ("curl", "curl"),
     ("casync", "casync"),
     ("python3", "python3"),
 ];

@@ -20,6 +20,7 @@ mod repository_damage;
 mod repository_verbs;
 mod restore;
 mod reuse;
+mod server;
 mod spec;
 mod stability;
 mod support;

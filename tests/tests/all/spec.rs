@@ -10,6 +10,8 @@ use diptych_format::entry::Kind;
 use diptych_format::error::Class;
 use diptych_format::{Status, digest, limits, manifest, pack, pack_index, section, stream};
 use diptych_repository::documents;
+use diptych_server::Rights;
+use diptych_server::problem::ProblemClass;
 
 use crate::tidy;
 
@@ -20,7 +22,8 @@ const EVERY_REQUIREMENT_MUST_BE_SHOWN: bool = true;
 const PENDING: &[&str] = &[];
 
 /// The documents that state requirements, and the letter of each one's ids.
-const DOCUMENTS: [(&str, char); 2] = [("spec/archive.md", 'A'), ("spec/repository.md", 'R')];
+const DOCUMENTS: [(&str, char); 3] =
+    [("spec/archive.md", 'A'), ("spec/repository.md", 'R'), ("spec/protocol.md", 'P')];
 
 /// Tables whose counterpart in the code the tests here compare.
 const TABLES: &[&str] = &[
@@ -35,10 +38,12 @@ const TABLES: &[&str] = &[
     "manifest",
     "pack-header",
     "pack-trailer",
+    "problems",
     "repository-contexts",
     "repository-documents",
     "repository-files",
     "repository-limits",
+    "rights",
     "section-header",
     "sections",
     "snapshot-archive",
@@ -112,6 +117,19 @@ fn error_classes() {
     for (class, word) in Class::ALL {
         assert_eq!(class.word(), word);
     }
+}
+
+#[test]
+fn problems() {
+    let found = mapped("problems", |[class, status]| (class, number(&status)));
+    let code = ProblemClass::ALL.map(|(_, word, status)| (word.to_owned(), u64::from(status)));
+    assert_eq!(found, code);
+}
+
+#[test]
+fn rights() {
+    let words = mapped("rights", |[word]| word);
+    assert_eq!(words, Rights::ALL.words());
 }
 
 #[test]
