@@ -65,6 +65,12 @@ pub trait Backend: Send + Sync {
     /// are deleted when nothing names them any more, so one that comes back does no harm.
     fn delete(&self, file: &FileName) -> Result<()>;
 
+    /// Deletes a file that nobody waits to be gone, and that does no harm if it stays: where files are far away, not
+    /// before this returns.
+    fn delete_soon(&self, file: &FileName) {
+        let _ = self.delete(file);
+    }
+
     /// How many files it is worth to have on their way at once: more than one where each waits for somebody far away.
     fn writes_at_once(&self) -> usize {
         1

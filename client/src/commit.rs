@@ -33,8 +33,16 @@ pub struct Lease<'r> {
 impl<'r> Lease<'r> {
     /// Claims the repository for who takes no chunk and wants none removed: packs stay until it is dropped.
     pub fn hold(repository: &'r Repository, host: &str, user: &str) -> Result<Self> {
+        let lease = Self::put(repository, host, user)?;
+        lease.remove_stale(repository.locks(|_| {})?);
+        // After the lease, so that whoever condemns packs from now on sees it.
+        repository.index().refresh()?;
+        Ok(lease)
+    }
+
+    fn put(repository: &'r Repository, host: &str, user: &str) -> Result<Self> {
         let lock = lease(repository, host, user, &[]);
-        let lease = Self {
+        Ok(Self {
             repository,
             host: host.to_owned(),
             user: user.to_owned(),
@@ -42,27 +50,26 @@ impl<'r> Lease<'r> {
             name: repository.put_lock(&lock).in_place("")?,
             before: None,
             missing: Vec::new(),
-        };
-        lease.remove_stale()?;
-        // After the lease, so that whoever condemns packs from now on sees it.
-        repository.index().refresh()?;
-        Ok(lease)
+        })
     }
 
     /// Claims the repository for a writer on `host`, run by `user`, and looks again at which chunks it may use.
     pub fn take(repository: &'r Repository, host: &str, user: &str) -> Result<Self> {
-        let mut lease = Self::hold(repository, host, user)?;
+        let mut lease = Self::put(repository, host, user)?;
+        // Once, and after the lease: where the repository is far away, each listing takes its time.
+        let locks = locks(repository)?;
+        repository.index().refresh()?;
         // A pack that somebody has removed is in the index still.
         lease.missing = repository.index().leave_out_absent()?;
-        let mut damaged = Vec::new();
-        let condemned: Vec<(Digest, Vec<Digest>)> = packs_of(repository, |kind| match kind {
-            LockKind::Condemn { packs } => Some(packs),
-            LockKind::Damaged { packs, chunks } => {
-                damaged.push((packs, chunks));
-                None
+        let (mut condemned, mut damaged) = (Vec::new(), Vec::new());
+        for (name, lock) in &locks {
+            match &lock.kind {
+                LockKind::Condemn { packs } => condemned.push((*name, packs.clone())),
+                LockKind::Damaged { packs, chunks } => damaged.push((packs.clone(), chunks.clone())),
+                LockKind::Lease { .. } | LockKind::Doom { .. } => {}
             }
-            _ => None,
-        })?;
+        }
+        lease.remove_stale(locks);
         // What is damaged is stored again by whoever still has it. Spec: R-10-4.
         for (packs, chunks) in damaged {
             match chunks.is_empty() {
@@ -83,15 +90,14 @@ impl<'r> Lease<'r> {
 
     /// Leases that nobody has renewed for so long are of runs that were killed. No data depends on it: what a run takes from
     /// packs is looked at again when it commits.
-    fn remove_stale(&self) -> Result<()> {
+    fn remove_stale(&self, locks: Vec<(Digest, Lock)>) {
         let stale_before = Timestamp::now() - SignedDuration::from_hours(STALE_HOURS);
-        for (name, lock) in self.repository.locks(|_| {})? {
+        for (name, lock) in locks {
             if matches!(lock.kind, LockKind::Lease { .. }) && lock.written < stale_before {
                 // Another run may have been quicker.
                 let _ = self.repository.remove_lock(&name);
             }
         }
-        Ok(())
     }
 
     /// Says that the writer is still at work. The lease before stays until the next time, so that no listing misses both.
@@ -142,16 +148,13 @@ impl Drop for Lease<'_> {
     fn drop(&mut self) {
         // One that stays is found to be of a process that has ended.
         for name in self.before.iter().chain([&self.name]) {
-            let _ = self.repository.remove_lock(name);
+            self.repository.remove_lock_soon(name);
         }
     }
 }
 
-/// The packs that documents of one kind name. One that cannot be read may name any: that is an error.
-fn packs_of(
-    repository: &Repository,
-    mut pick: impl FnMut(LockKind) -> Option<Vec<Digest>>,
-) -> Result<Vec<(Digest, Vec<Digest>)>> {
+/// All leases and the like. One that cannot be read may name any packs: that is an error.
+fn locks(repository: &Repository) -> Result<Vec<(Digest, Lock)>> {
     let mut damaged = None;
     let locks = repository.locks(|found| damaged = Some(found))?;
     if let Some(damaged) = damaged {
@@ -162,7 +165,7 @@ fn packs_of(
             advice: "Remove the file if no other program works on the repository.".to_owned(),
         });
     }
-    Ok(locks.into_iter().filter_map(|(name, lock)| Some((name, pick(lock.kind)?))).collect())
+    Ok(locks)
 }
 
 /// Makes a snapshot of what is durable and indexed. Spec: R-11-1, R-11-2.
@@ -173,7 +176,7 @@ pub fn commit(repository: &Repository, snapshot: Snapshot) -> Result<Digest> {
     refuse_doomed(repository)?;
     let snapshot = repository.put_snapshot(SnapshotKind::Snapshot, body)?;
     // The snapshot is there, whatever becomes of the rest: what stays costs some room, and no more.
-    let _ = repository.remove_snapshot(&pending.id);
+    repository.remove_snapshot_soon(&pending.id);
     let _ = repository.index().merge_levels();
     crate::seen::committed(repository, &snapshot.id, time);
     Ok(snapshot.id)
@@ -181,12 +184,11 @@ pub fn commit(repository: &Repository, snapshot: Snapshot) -> Result<Digest> {
 
 /// Packs that are about to be removed count as gone: what the run took from them would be lost.
 fn refuse_doomed(repository: &Repository) -> Result<()> {
-    let doomed = packs_of(repository, |kind| match kind {
-        LockKind::Doom { packs } => Some(packs),
-        _ => None,
-    })?;
-    let doomed: HashSet<Digest> = doomed.into_iter().flat_map(|(_, packs)| packs).collect();
-    if doomed.is_empty() {
+    let doomed = locks(repository)?.into_iter().any(|(_, lock)| match lock.kind {
+        LockKind::Doom { packs } => !packs.is_empty(),
+        _ => false,
+    });
+    if !doomed {
         return Ok(());
     }
     let what = "packs that this run may use are being removed by `prune`";

@@ -259,6 +259,11 @@ impl Repository {
         self.backend.delete(&FileName::new(FileKind::Snapshot, id.0)).map_err(told)
     }
 
+    /// Removes one of them that does no harm if it stays.
+    pub fn remove_snapshot_soon(&self, id: &Digest) {
+        self.backend.delete_soon(&FileName::new(FileKind::Snapshot, id.0));
+    }
+
     /// The key file that the password opened; none if the repository is not encrypted.
     pub fn key(&self) -> Option<Digest> {
         self.key
@@ -311,6 +316,11 @@ impl Repository {
     /// Removes a lease.
     pub fn remove_lock(&self, name: &Digest) -> Result<()> {
         self.backend.delete(&FileName::new(FileKind::Lease, name.0)).map_err(told)
+    }
+
+    /// Removes a lease that does no harm if it stays.
+    pub fn remove_lock_soon(&self, name: &Digest) {
+        self.backend.delete_soon(&FileName::new(FileKind::Lease, name.0));
     }
 
     /// Reads a file to its end and compares the digest of its bytes with its name. Spec: R-2-1 and R-2-2.

@@ -16,6 +16,7 @@ use crate::error::{Error, InPlace, Result};
 use crate::progress::Progress;
 use crate::remote::address::Address;
 use crate::remote::{self, Credentials, parse_fingerprint};
+use crate::size::parse_size;
 use crate::snapshots::report_damaged;
 
 /// Which repository.
@@ -43,6 +44,12 @@ pub struct RemoteOptions {
     /// to be one that this machine trusts.
     #[arg(long, value_name = "FINGERPRINT", env = "DIPTYCH_FINGERPRINT", hide_env_values = true)]
     fingerprint: Option<String>,
+    /// Send at most SIZE in a second.
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    limit_upload: Option<u64>,
+    /// Fetch at most SIZE in a second.
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    limit_download: Option<u64>,
     /// The variable that has the token else.
     #[arg(skip)]
     variable: Option<&'static str>,
@@ -51,7 +58,7 @@ pub struct RemoteOptions {
 impl RemoteOptions {
     /// Those of another server.
     pub fn other(token_file: Option<PathBuf>, fingerprint: Option<String>, variable: &'static str) -> Self {
-        Self { token_file, fingerprint, variable: Some(variable) }
+        Self { token_file, fingerprint, variable: Some(variable), ..Self::default() }
     }
 
     fn credentials(&self) -> Result<Credentials> {
@@ -70,7 +77,12 @@ impl RemoteOptions {
                 || Error::Usage(format!("{text:?} is no fingerprint: sha256: and 64 hexadecimal digits"));
             parse_fingerprint(text).ok_or_else(what)
         });
-        Ok(Credentials { token, fingerprint: fingerprint.transpose()? })
+        Ok(Credentials {
+            token,
+            fingerprint: fingerprint.transpose()?,
+            upload_max: self.limit_upload,
+            download_max: self.limit_download,
+        })
     }
 }
 

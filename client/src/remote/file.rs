@@ -3,15 +3,17 @@
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use bytes::Bytes;
 use diptych_backend::{Class, Error, FileKind, FileName, NewFile, Result};
 use diptych_format::pack::{HEADER_LENGTH, PackHolds, decode_header};
 use hyper::Method;
 
+use super::ahead::Ahead;
 use super::cache::Cache;
 use super::transport::{Ask, Sent, Transport};
+use super::{Small, path_of};
 
 /// Longer files are kept on disk while they wait.
 const MEMORY_MAX: usize = 1 << 20;
@@ -21,6 +23,8 @@ const PART: usize = 256 << 10;
 pub(super) struct RemoteFile {
     transport: Arc<Transport>,
     cache: Arc<Cache>,
+    ahead: Arc<Ahead>,
+    small: Arc<Small>,
     kind: FileKind,
     start: Vec<u8>,
     /// What follows the start, if it is long.
@@ -29,8 +33,14 @@ pub(super) struct RemoteFile {
 }
 
 impl RemoteFile {
-    pub fn new(transport: Arc<Transport>, cache: Arc<Cache>, kind: FileKind) -> Self {
-        Self { transport, cache, kind, start: Vec::new(), rest: None, length: 0 }
+    pub fn new(
+        transport: Arc<Transport>,
+        cache: Arc<Cache>,
+        ahead: Arc<Ahead>,
+        small: Arc<Small>,
+        kind: FileKind,
+    ) -> Self {
+        Self { transport, cache, ahead, small, kind, start: Vec::new(), rest: None, length: 0 }
     }
 
     /// Whether others of this machine's runs will want it again.
@@ -100,6 +110,7 @@ impl NewFile for RemoteFile {
         let start = Bytes::from(std::mem::take(&mut self.start));
         ask.body =
             Some(Sent { start: start.clone(), rest: self.rest.take().map(Arc::new), length: self.length });
+        self.ahead.forget();
         match self.transport.call(&ask) {
             // It may be this very one, of which the answer was lost.
             Err(error) if error.class == Class::Exists && name.kind() == FileKind::Config => {
@@ -112,7 +123,15 @@ impl NewFile for RemoteFile {
                 self.cache.remove(name);
                 Err(error)
             }
-            Ok(_) => Ok(()),
+            Ok(_) => {
+                if name.kind() == FileKind::Lease {
+                    self.small.lock().unwrap_or_else(PoisonError::into_inner).insert(*name, start);
+                    // Whoever has said that it is at work looks next at what is there.
+                    let lists = [FileKind::Lease, FileKind::Index, FileKind::Data, FileKind::Snapshot];
+                    self.ahead.begin(&lists.map(|kind| path_of(&self.transport, kind)));
+                }
+                Ok(())
+            }
         }
     }
 }

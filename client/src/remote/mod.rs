@@ -1,15 +1,17 @@
 //! A repository on a server, as a backend: the same files, asked for over HTTP/2.
 //!
 //! [`address`] says where the server is, [`connect`] reaches it, [`transport`] asks and asks again when a connection is
-//! lost, [`file`] is a file on its way there. What never changes and is needed again is kept on this machine
+//! lost, [`ahead`] asks before it is needed, [`file`] is a file on its way there. What never changes and is needed again is kept on this machine
 //! ([`cache`]).
 //!
 //! Spec: protocol.md.
 
 pub mod address;
+mod ahead;
 mod cache;
 mod connect;
 mod file;
+mod limit;
 mod tls;
 mod transport;
 
@@ -21,8 +23,10 @@ use bytes::Bytes;
 use diptych_backend::{Backend, Class, Error, FileKind, FileName, Listed, NewFile, Result};
 use diptych_format::pack::{HEADER_LENGTH, PackHolds, decode_header};
 use hyper::Method;
+use tokio::runtime::Runtime;
 
 use address::Address;
+use ahead::Ahead;
 use cache::Cache;
 use file::RemoteFile;
 pub use tls::parse_fingerprint;
@@ -44,25 +48,65 @@ pub struct Credentials {
     pub token: Option<String>,
     /// SHA-256 of the server's certificate.
     pub fingerprint: Option<[u8; 32]>,
+    /// Most bytes that are sent in a second.
+    pub upload_max: Option<u64>,
+    /// Most bytes that are fetched in a second.
+    pub download_max: Option<u64>,
 }
 
 /// The repository at `address`.
 pub fn open(address: Address, credentials: Credentials) -> Result<Arc<dyn Backend>> {
     let cache = Cache::open(&address.location)?;
-    let transport = Arc::new(Transport::new(address, credentials)?);
-    Ok(Arc::new(Remote { transport, cache, held: Mutex::default() }))
+    let built = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_name("remote")
+        .enable_all()
+        .build();
+    let runtime =
+        built.map_err(|error| Error::io(format!("{}: cannot be reached", address.location), error))?;
+    let transport = Arc::new(Transport::new(address, credentials, &runtime)?);
+    let ahead = Arc::new(Ahead::new(Arc::clone(&transport)));
+    // With these every verb begins.
+    ahead.begin(&[transport.path_of(&FileName::CONFIG), path_of(&transport, FileKind::Key)]);
+    ahead.begin(&[path_of(&transport, FileKind::Index)]);
+    Ok(Arc::new(Remote { transport, cache, ahead, small: Arc::default(), runtime: Some(runtime) }))
 }
 
 struct Remote {
     transport: Arc<Transport>,
     cache: Arc<Cache>,
-    /// Small files that were fetched to learn their length, until they are read.
-    held: Mutex<HashMap<FileName, Bytes>>,
+    ahead: Arc<Ahead>,
+    small: Arc<Small>,
+    /// There until the end.
+    runtime: Option<Runtime>,
 }
 
+impl Drop for Remote {
+    fn drop(&mut self) {
+        self.ahead.finish();
+        if let Some(runtime) = self.runtime.take() {
+            // Whatever runs still, nobody waits for.
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// Small files that are needed more than once, and never change under their names.
+type Small = Mutex<HashMap<FileName, Bytes>>;
+
 impl Remote {
-    fn held(&self) -> MutexGuard<'_, HashMap<FileName, Bytes>> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    fn small(&self) -> MutexGuard<'_, HashMap<FileName, Bytes>> {
+        self.small.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What was asked for ahead, or is asked for now.
+    fn get(&self, path: String, answer_max: u64) -> Result<Bytes> {
+        if let Some(bytes) = self.ahead.take(&path) {
+            return Ok(bytes);
+        }
+        let mut ask = Ask::new(Method::GET, path);
+        ask.answer_max = answer_max;
+        Ok(self.transport.call(&ask)?.bytes)
     }
 
     /// Whether files of a kind are fetched whole and kept here.
@@ -142,7 +186,13 @@ impl Backend for Remote {
     }
 
     fn create(&self, kind: FileKind) -> Result<Box<dyn NewFile>> {
-        Ok(Box::new(RemoteFile::new(Arc::clone(&self.transport), Arc::clone(&self.cache), kind)))
+        Ok(Box::new(RemoteFile::new(
+            Arc::clone(&self.transport),
+            Arc::clone(&self.cache),
+            Arc::clone(&self.ahead),
+            Arc::clone(&self.small),
+            kind,
+        )))
     }
 
     fn read_at(&self, file: &FileName, buf: &mut [u8], offset: u64) -> Result<()> {
@@ -161,8 +211,8 @@ impl Backend for Remote {
             }
             return self.read_remote(file, buf, offset);
         }
-        let held = self.held().remove(file);
-        match held {
+        let small = self.small().get(file).cloned();
+        match small {
             Some(bytes) if offset == 0 && bytes.len() == buf.len() => {
                 buf.copy_from_slice(&bytes);
                 Ok(())
@@ -180,18 +230,18 @@ impl Backend for Remote {
             let answer = self.transport.call(&Ask::new(Method::HEAD, self.transport.path_of(file)))?;
             return answer.length.ok_or_else(|| too_short(file));
         }
-        let mut ask = Ask::new(Method::GET, self.transport.path_of(file));
-        ask.answer_max = DOCUMENT_MAX;
-        let bytes = self.transport.call(&ask)?.bytes;
+        let known = self.small().get(file).map(|bytes| bytes.len() as u64);
+        if let Some(length) = known {
+            return Ok(length);
+        }
+        let bytes = self.get(self.transport.path_of(file), DOCUMENT_MAX)?;
         let length = bytes.len() as u64;
-        self.held().insert(*file, bytes);
+        self.small().insert(*file, bytes);
         Ok(length)
     }
 
     fn list(&self, kind: FileKind) -> Result<Vec<Listed>> {
-        let mut ask = Ask::new(Method::GET, format!("{}/{}", self.transport.base(), word_of(kind)));
-        ask.answer_max = LIST_MAX;
-        let bytes = self.transport.call(&ask)?.bytes;
+        let bytes = self.get(path_of(&self.transport, kind), LIST_MAX)?;
         let wrong = || {
             let what = format!("{}: the server's list of {} is none", self.location(), word_of(kind));
             Error::new(Class::Io, what)
@@ -208,6 +258,11 @@ impl Backend for Remote {
             return Err(wrong());
         }
         self.cache.retain(kind, &listed);
+        if kind == FileKind::Lease {
+            self.small().retain(|name, _| {
+                name.kind() != kind || listed.binary_search_by_key(name, |listed| listed.name).is_ok()
+            });
+        }
         Ok(listed)
     }
 
@@ -222,12 +277,19 @@ impl Backend for Remote {
 
     fn delete(&self, file: &FileName) -> Result<()> {
         self.cache.remove(file);
+        self.ahead.forget();
         let answer = self.transport.call(&Ask::new(Method::DELETE, self.transport.path_of(file)));
         match answer {
             // The first time it was done, and the answer was lost.
             Err(error) if error.class == Class::Missing && self.transport.was_lost() => Ok(()),
             answer => answer.map(drop),
         }
+    }
+
+    fn delete_soon(&self, file: &FileName) {
+        self.cache.remove(file);
+        self.ahead.forget();
+        self.ahead.finish_later(Ask::new(Method::DELETE, self.transport.path_of(file)));
     }
 
     fn writes_at_once(&self) -> usize {
@@ -252,6 +314,11 @@ impl Remote {
         self.cache.note_holds(file, holds);
         Ok(holds == PackHolds::Metadata)
     }
+}
+
+/// The path of the files of a kind.
+fn path_of(transport: &Transport, kind: FileKind) -> String {
+    format!("{}/{}", transport.base(), word_of(kind))
 }
 
 /// What a kind is called in paths.

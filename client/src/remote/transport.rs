@@ -18,10 +18,12 @@ use hyper::header::{AUTHORIZATION, CONTENT_LENGTH, RANGE};
 use hyper::{Method, Request, Response, StatusCode};
 use rustls::ClientConfig;
 use serde_json::Value;
-use tokio::runtime::Runtime;
+use tokio::runtime::{Handle, Runtime};
 use tokio::sync::{Mutex, mpsc};
+use tokio::task::JoinHandle;
 
 use super::address::{Address, Route};
+use super::limit::Limit;
 use super::{Credentials, connect, tls, word_of};
 
 /// How long a server that does not answer is tried.
@@ -85,8 +87,9 @@ pub(super) struct Transport {
     tls: Arc<ClientConfig>,
     sender: Mutex<Option<SendRequest<Body>>>,
     was_lost: AtomicBool,
-    // Last, so that it goes after what runs on it.
-    runtime: Runtime,
+    upload: Arc<Limit>,
+    download: Limit,
+    runtime: Handle,
 }
 
 /// Why a try came to nothing.
@@ -98,14 +101,9 @@ enum Failure {
 }
 
 impl Transport {
-    pub fn new(address: Address, credentials: Credentials) -> Result<Self> {
+    /// All of it runs on `runtime`.
+    pub fn new(address: Address, credentials: Credentials, runtime: &Runtime) -> Result<Self> {
         let failed = |error| Error::io(format!("{}: cannot be reached", address.location), error);
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(2)
-            .thread_name("remote")
-            .enable_all()
-            .build()
-            .map_err(failed)?;
         let tls = tls::config(credentials.fingerprint).map_err(failed)?;
         let (scheme, authority) = match &address.route {
             Route::Tcp { host, port, is_plain } => {
@@ -118,11 +116,13 @@ impl Transport {
             base: format!("/v1/{}", address.namespace),
             authority: format!("{scheme}://{authority}"),
             address,
-            credentials,
             tls,
             sender: Mutex::default(),
             was_lost: AtomicBool::new(false),
-            runtime,
+            upload: Arc::new(Limit::new(credentials.upload_max)),
+            download: Limit::new(credentials.download_max),
+            credentials,
+            runtime: runtime.handle().clone(),
         })
     }
 
@@ -160,6 +160,32 @@ impl Transport {
             Ok(())
         })?;
         Ok(Answer { bytes: bytes.into(), length })
+    }
+
+    /// Asks once, and does not wait for the answer.
+    pub fn spawn(self: &Arc<Self>, ask: Ask) -> JoinHandle<Result<Answer>> {
+        let transport = Arc::clone(self);
+        self.runtime.spawn(async move {
+            let mut bytes = Vec::new();
+            let mut take = |part: Option<Bytes>| {
+                let part = part.unwrap_or_default();
+                if (bytes.len() + part.len()) as u64 > ask.answer_max {
+                    return Err(Error::new(Class::Io, "the server's answer is too long"));
+                }
+                bytes.extend_from_slice(&part);
+                Ok(())
+            };
+            match transport.attempt(&ask, &mut take).await {
+                Ok(length) => Ok(Answer { bytes: bytes.into(), length }),
+                Err(Failure::Told(error)) => Err(error),
+                Err(Failure::Lost(error)) => Err(Error::io("the answer was lost", error)),
+            }
+        })
+    }
+
+    /// Waits for such an answer; none if there will be none.
+    pub fn wait(&self, running: JoinHandle<Result<Answer>>) -> Option<Result<Answer>> {
+        self.runtime.block_on(running).ok()
     }
 
     /// Asks, and hands the answer over part by part. Gives what the server says its length is.
@@ -209,6 +235,7 @@ impl Transport {
         let mut body = response.into_body();
         while let Some(frame) = tokio::time::timeout(SILENCE_MAX, body.frame()).await.map_err(silent)? {
             if let Ok(part) = frame.map_err(lost)?.into_data() {
+                tokio::time::sleep(self.download.delay(part.len())).await;
                 take(Some(part)).map_err(Failure::Told)?;
             }
         }
@@ -235,7 +262,7 @@ impl Transport {
         if let Some((first, last)) = ask.range {
             request = request.header(RANGE, format!("bytes={first}-{last}"));
         }
-        let body = Body::new(ask.body.clone(), &self.runtime);
+        let body = Body::new(ask.body.clone(), &self.upload, &self.runtime);
         let told = |error| Error::new(Class::Unsupported, format!("{}: {error}", self.location()));
         request.body(body).map_err(told)
     }
@@ -289,16 +316,18 @@ pub(super) struct Body {
 }
 
 impl Body {
-    fn new(sent: Option<Sent>, runtime: &Runtime) -> Self {
+    fn new(sent: Option<Sent>, limit: &Arc<Limit>, runtime: &Handle) -> Self {
         let Some(sent) = sent else { return Self { left: 0, parts: None } };
         let (sender, parts) = mpsc::channel(PARTS_MAX);
         let left = sent.length;
-        runtime.spawn_blocking(move || send_parts(&sent, &sender));
+        let limit = Arc::clone(limit);
+        runtime.spawn_blocking(move || send_parts(&sent, &limit, &sender));
         Self { left, parts: Some(parts) }
     }
 }
 
-fn send_parts(sent: &Sent, parts: &mpsc::Sender<io::Result<Bytes>>) {
+fn send_parts(sent: &Sent, limit: &Limit, parts: &mpsc::Sender<io::Result<Bytes>>) {
+    std::thread::sleep(limit.delay(sent.start.len()));
     // Whoever took the parts may have gone.
     if !sent.start.is_empty() && parts.blocking_send(Ok(sent.start.clone())).is_err() {
         return;
@@ -310,6 +339,7 @@ fn send_parts(sent: &Sent, parts: &mpsc::Sender<io::Result<Bytes>>) {
         let mut part = vec![0; (end - offset).min(PART) as usize];
         let read = rest.read_exact_at(&mut part, offset);
         offset += part.len() as u64;
+        std::thread::sleep(limit.delay(part.len()));
         let failed = read.is_err();
         if parts.blocking_send(read.map(|()| part.into())).is_err() || failed {
             return;

@@ -1,0 +1,43 @@
+//! Keeps what is sent or fetched below so many bytes a second.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// A rate that all connections together keep to.
+pub(super) struct Limit {
+    per_second: Option<u64>,
+    /// When what was let through so far would have been through at that rate.
+    through: Mutex<Instant>,
+}
+
+impl Limit {
+    pub fn new(per_second: Option<u64>) -> Self {
+        Self { per_second: per_second.filter(|rate| *rate > 0), through: Mutex::new(Instant::now()) }
+    }
+
+    /// How long to wait before so many bytes more go through.
+    pub fn delay(&self, bytes: usize) -> Duration {
+        let Some(rate) = self.per_second else { return Duration::ZERO };
+        let takes = Duration::from_secs_f64(bytes as f64 / rate as f64);
+        let mut through = self.through.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        let begins = (*through).max(now);
+        *through = begins + takes;
+        begins - now
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_wait_for_those_before_them() {
+        let limit = Limit::new(Some(1000));
+        assert_eq!(limit.delay(500), Duration::ZERO);
+        let delay = limit.delay(500);
+        assert!(delay > Duration::from_millis(400) && delay <= Duration::from_millis(500), "{delay:?}");
+        assert!(limit.delay(0) > Duration::from_millis(900));
+        assert_eq!(Limit::new(None).delay(usize::MAX), Duration::ZERO);
+    }
+}
