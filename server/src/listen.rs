@@ -20,6 +20,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
+use crate::jobs::Jobs;
 use crate::problem::ProblemClass;
 use crate::routes::{Peer, router};
 use crate::server::Server;
@@ -68,12 +69,13 @@ pub struct Listening {
     pub fingerprint: Option<String>,
 }
 
-/// Serves until `interrupt` is set, and then until those that are connected have ended, or have had the time for it.
+/// Serves, and runs `jobs`, until `interrupt` is set, and then until those that are connected have ended, or have had the time for it.
 /// `ready` is told when clients can come.
 pub fn serve(
     server: Arc<Server>,
     listen: &Listen,
     interrupt: &Arc<AtomicBool>,
+    jobs: Jobs,
     ready: impl FnOnce(&Listening),
 ) -> io::Result<()> {
     if listen.is_plain
@@ -85,7 +87,7 @@ pub fn serve(
         return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let served = runtime.block_on(serve_async(server, listen, interrupt, ready));
+    let served = runtime.block_on(serve_async(server, listen, interrupt, jobs, ready));
     // A thread that waits for a disk that does not answer is not waited for.
     runtime.shutdown_timeout(Duration::from_secs(5));
     served
@@ -95,6 +97,7 @@ async fn serve_async(
     server: Arc<Server>,
     listen: &Listen,
     interrupt: &Arc<AtomicBool>,
+    jobs: Jobs,
     ready: impl FnOnce(&Listening),
 ) -> io::Result<()> {
     let bound =
@@ -126,6 +129,13 @@ async fn serve_async(
         fingerprint: certificate.as_ref().map(|certificate| certificate.fingerprint()),
     });
     let mut tasks = tokio::task::JoinSet::new();
+    tasks.spawn({
+        let end = end.clone();
+        async move {
+            jobs.run(end).await;
+            Some(())
+        }
+    });
     if let Some(tcp) = tcp {
         let (connections, end) = (Arc::clone(&connections), end.clone());
         tasks.spawn(async move { end.run_until_cancelled(connections.accept_tcp(tcp, acceptor)).await });

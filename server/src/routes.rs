@@ -28,6 +28,9 @@ use crate::server::Server;
 
 /// How long a client may send nothing of a file that it is sending.
 const SILENCE_MAX: Duration = Duration::from_secs(60);
+/// How much is taken of what is refused, and for how long.
+const DRAINED_MAX: usize = 1 << 20;
+const DRAIN_MAX: Duration = Duration::from_secs(2);
 /// How much of a file is read at once.
 const PART: usize = 256 << 10;
 /// Parts of a file that wait between two threads.
@@ -69,7 +72,10 @@ async fn admit(State(server): State<Arc<Server>>, mut request: Request, next: Ne
             request.extensions_mut().insert(access);
             next.run(request).await
         }
-        Err(problem) => problem.into_response(),
+        Err(problem) => {
+            drain(request.into_body()).await;
+            problem.into_response()
+        }
     };
     let status = response.status().as_u16();
     server.metrics.answered(status);
@@ -250,12 +256,22 @@ async fn send(
     Path((_, kind, name)): Path<(String, String, String)>,
     body: Body,
 ) -> Result<StatusCode> {
-    let name = name_of(&kind, &name)?;
-    access.may_send(name.kind())?;
+    let may = || {
+        let name = name_of(&kind, &name)?;
+        access.may_send(name.kind())?;
+        match access.server.is_draining.load(Ordering::Relaxed) {
+            true => Err(Problem::new(ProblemClass::Draining, "the server is about to end: connect again")),
+            false => Ok(name),
+        }
+    };
+    let name = match may() {
+        Ok(name) => name,
+        Err(problem) => {
+            drain(body).await;
+            return Err(problem);
+        }
+    };
     let server = Arc::clone(&access.server);
-    if server.is_draining.load(Ordering::Relaxed) {
-        return Err(Problem::new(ProblemClass::Draining, "the server is about to end: connect again"));
-    }
     let refused = Arc::clone(&server);
     let kept = take(access, name, body).await;
     match &kept {
@@ -263,6 +279,20 @@ async fn send(
         Err(_) => refused.metrics.refused.fetch_add(1, Ordering::Relaxed),
     };
     kept.map(|()| StatusCode::CREATED)
+}
+
+/// Takes some of what nobody wants: many clients take an answer that comes before they have sent everything for a lost
+/// connection. Who sends more than this is told by one.
+async fn drain(mut body: Body) {
+    let mut left = DRAINED_MAX;
+    let all = async {
+        while left > 0
+            && let Some(Ok(frame)) = body.frame().await
+        {
+            left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len));
+        }
+    };
+    let _ = tokio::time::timeout(DRAIN_MAX, all).await;
 }
 
 async fn take(access: Access, name: FileName, mut body: Body) -> Result<()> {

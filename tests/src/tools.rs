@@ -14,6 +14,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("getcap", "libcap2-bin"),
     ("getfacl", "acl"),
     ("getfattr", "attr"),
+    ("ip", "iproute2"),
     ("lsattr", "e2fsprogs"),
     ("mtree", "mtree-netbsd"),
     ("rsync", "rsync"),

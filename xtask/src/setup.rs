@@ -15,6 +15,7 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("getfacl", "acl"),
     ("setfattr", "attr"),
     ("getfattr", "attr"),
+    ("ip", "iproute2"),
     ("setcap", "libcap2-bin"),
     ("getcap", "libcap2-bin"),
     ("chattr", "e2fsprogs"),

@@ -1,6 +1,7 @@
 //! `diptych forget` and `diptych unforget`.
 
 use std::io::Write;
+use std::path::Path;
 
 use jiff::tz::TimeZone;
 use jiff::{Span, Timestamp};
@@ -41,6 +42,10 @@ pub struct Arguments {
     /// Which snapshots a --keep option looks at together: those with the same host, paths, tags; or `none` for all.
     #[arg(long, value_name = "WHAT", default_value = "host,paths", value_parser = parse_group_by)]
     group_by: GroupBy,
+    /// Go by when a snapshot arrived, by the clock of the machine that has the repository (which must be a directory), and not by
+    /// when its source says that it was made.
+    #[arg(long)]
+    by_arrival: bool,
     /// Forget nothing: say what would be.
     #[arg(short = 'n', long)]
     dry_run: bool,
@@ -125,6 +130,22 @@ fn parse_group_by(text: &str) -> Result<GroupBy, String> {
     Ok(by)
 }
 
+/// Gives snapshots the time at which their files were written.
+fn take_arrival(location: &str, listed: &mut [Listed]) -> Result<()> {
+    let directory = Path::new(location.strip_prefix("file:").unwrap_or(location));
+    for listed in listed.iter_mut() {
+        let path = directory.join("snapshots").join(listed.id.to_string());
+        let arrived = std::fs::metadata(&path).and_then(|found| found.modified());
+        let arrived = arrived.map_err(|error| {
+            Error::io(path.display().to_string(), "--by-arrival: cannot tell when this arrived", error)
+        })?;
+        listed.snapshot.time = Timestamp::try_from(arrived)
+            .map_err(|_| Error::Usage(format!("{}: its time is none", path.display())))?;
+    }
+    listed.sort_by_key(|listed| (listed.snapshot.time, listed.id));
+    Ok(())
+}
+
 pub(super) fn run(arguments: &Arguments, common: &Common) -> Result<Outcome> {
     let policy = arguments.keep.policy();
     if arguments.snapshots.is_empty() && policy.is_empty() {
@@ -134,7 +155,10 @@ pub(super) fn run(arguments: &Arguments, common: &Common) -> Result<Outcome> {
     let terminal =
         Terminal::new(&Common { quiet: true, ..*common }, arguments.json.json.then_some(JsonTo::Output));
     let repository = arguments.repository.open(&*terminal)?;
-    let listed = list(&repository, &*terminal)?;
+    let mut listed = list(&repository, &*terminal)?;
+    if arguments.by_arrival {
+        take_arrival(&arguments.repository.repository, &mut listed)?;
+    }
     let now = Timestamp::now();
     let named = named(&listed, &arguments.snapshots)?;
     check_clock(&listed, &named, now)?;

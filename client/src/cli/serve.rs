@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use diptych_server::jobs::{Config, Jobs};
 use diptych_server::{Listen, Namespace, Namespaces, Server};
 
 use super::options::Common;
@@ -25,6 +26,7 @@ use crate::error::{Error, Result};
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   diptych serve --root /srv/backup --listen 0.0.0.0:8040
+  diptych serve --root /srv/backup --listen 0.0.0.0:8040 --config /etc/diptych/serve.toml
   diptych serve -r /srv/backup/main --unix /run/diptych/socket
   diptych serve -r /srv/backup/main --stdio    # what ssh://HOST/srv/backup/main starts")]
 pub struct Arguments {
@@ -55,6 +57,10 @@ pub struct Arguments {
     /// Speak HTTP without TLS, on a loopback address alone (diptych+plain://).
     #[arg(long, conflicts_with = "cert")]
     plain: bool,
+    /// Run `forget` and `check` by a schedule: for each [[job]] of this TOML file its namespace, at (as in a crontab), run (a
+    /// list: the verb and its options), password-file.
+    #[arg(long, value_name = "FILE", conflicts_with = "stdio")]
+    config: Option<PathBuf>,
     #[command(flatten)]
     state: StateOptions,
     /// How the log on standard error is written.
@@ -130,6 +136,15 @@ pub(super) fn run(arguments: &Arguments, common: &Common) -> Result<Outcome> {
             Namespaces::Root { root, open: std::sync::Mutex::default() }
         }
     };
+    let config = match &arguments.config {
+        None => Config::default(),
+        Some(path) => {
+            let place = path.display().to_string();
+            let text =
+                std::fs::read_to_string(path).map_err(|error| Error::io(&place, "cannot be read", error))?;
+            Config::parse(&text).map_err(|what| Error::Usage(format!("{place}: {what}")))?
+        }
+    };
     start_log(arguments.log, arguments.stdio);
     if arguments.stdio {
         let server = Server::for_owner(namespaces).map_err(|error| failed(Path::new("the server"), error))?;
@@ -146,13 +161,29 @@ pub(super) fn run(arguments: &Arguments, common: &Common) -> Result<Outcome> {
         state: state.clone(),
         names: vec!["localhost".to_owned(), host_name()],
     };
+    let program = std::env::current_exe().map_err(|error| failed(Path::new("this program"), error))?;
+    let jobs = Jobs { program, jobs: config.jobs, locate: locate(arguments), log: state.join("jobs.log") };
     let interrupt = signals::watch();
-    let served = diptych_server::serve(Arc::new(server), &listen, &interrupt, |listening| {
+    let served = diptych_server::serve(Arc::new(server), &listen, &interrupt, jobs, |listening| {
         if !common.quiet {
             output::say(&format!("serving at {listening}"));
         }
     });
     served.map(|()| Outcome::Done).map_err(|error| failed(Path::new("the server"), error))
+}
+
+/// Where jobs find a namespace's repository.
+fn locate(arguments: &Arguments) -> Arc<dyn Fn(&str) -> Option<String> + Send + Sync> {
+    let (only, location, root) =
+        (arguments.name.clone(), arguments.repository.clone(), arguments.root.clone());
+    Arc::new(move |namespace| match (&location, &root) {
+        (Some(location), _) => (namespace == only).then(|| location.clone()),
+        (None, Some(root)) => {
+            let path = root.join(namespace);
+            path.is_dir().then(|| path.display().to_string())
+        }
+        (None, None) => None,
+    })
 }
 
 fn failed(place: &Path, error: std::io::Error) -> Error {

@@ -39,7 +39,11 @@ impl Served {
     }
 
     fn in_directory(directory: TestDir, arguments: &[&str]) -> Self {
-        let mut command = Command::new(binary());
+        Self::by(Command::new(binary()), directory, arguments)
+    }
+
+    /// Started by `command`, which runs our command in a place of its own.
+    fn by(mut command: Command, directory: TestDir, arguments: &[&str]) -> Self {
         command.args(["serve", "--log", "none", "--root"]).arg(directory.join("root"));
         command.arg("--state").arg(directory.join("state")).args(arguments);
         let mut child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
@@ -680,4 +684,172 @@ fn a_server_that_is_asked_to_end_does() {
         &["--listen", "127.0.0.1:0", "--plain"],
     );
     assert_eq!(served.ask(None, "GET", "/healthz", None).0, 200);
+}
+
+/// A server forgets by its own clock, whatever clients say of theirs.
+#[test]
+fn a_server_does_its_jobs_when_they_are_due() {
+    let directory = TestDir::new("server-jobs");
+    fs::create_dir(directory.join("root")).unwrap();
+    let config = directory.join("serve.toml");
+    let job = |run: &str| {
+        format!(
+            "[[job]]\nnamespace = \"main\"\nat = \"* * * * * *\"\nrun = {run}\npassword-file = \"password\"\n"
+        )
+    };
+    fs::write(directory.join("password"), PASSWORD).unwrap();
+    fs::write(&config, job("[\"forget\", \"--keep-last\", \"1\", \"--by-arrival\"]") + &job("[\"check\"]"))
+        .unwrap();
+    let path = directory.path().to_owned();
+    let mut command = Command::new(binary());
+    command.current_dir(&path).args(["init", "-r", "root/main", "--password-file", "password"]);
+    command.env("XDG_STATE_HOME", "/dev/null");
+    finish(&mut command).assert_code(0);
+    fs::create_dir(path.join("one")).unwrap();
+    let mut ids = Vec::new();
+    for n in 0..2 {
+        fs::write(path.join("one/file"), n.to_string()).unwrap();
+        let mut command = Command::new(binary());
+        command.current_dir(&path).args(["backup", "-r", "root/main", "--password-file", "password", "one"]);
+        let said = finish(command.env("XDG_STATE_HOME", "/dev/null")).assert_code(0).messages();
+        ids.push(said.split("snapshot ").nth(1).unwrap()[..8].to_owned());
+    }
+    // The one that was made first has arrived last.
+    for entry in fs::read_dir(path.join("root/main/snapshots")).unwrap() {
+        let entry = entry.unwrap();
+        let is_first = entry.file_name().to_string_lossy().starts_with(&ids[0]);
+        let back = std::time::Duration::from_secs(if is_first { 60 } else { 3600 });
+        let file = fs::File::open(entry.path()).unwrap();
+        file.set_modified(std::time::SystemTime::now() - back).unwrap();
+    }
+    // Passwords are found from where the server runs.
+    {
+        let mut command = Command::new(binary());
+        command.current_dir(&path).args(["serve", "--log", "none", "--root"]).arg(path.join("root"));
+        command.args(["--state", "state", "--unix", "socket", "--config", "serve.toml"]);
+        let mut server = command.env("XDG_STATE_HOME", "/dev/null").stderr(Stdio::null()).spawn().unwrap();
+        let log = path.join("state/jobs.log");
+        let mut done = String::new();
+        for _ in 0..200 {
+            std::thread::sleep(std::time::Duration::from_millis(100));
+            done = fs::read_to_string(&log).unwrap_or_default();
+            if done.contains("\"forget\"") && done.contains("\"check\"") {
+                break;
+            }
+        }
+        server.kill().unwrap();
+        server.wait().unwrap();
+        assert!(done.lines().all(|line| line.contains("\"code\":0")), "{done}");
+        assert!(done.contains("\"check\""), "{done}");
+    }
+    let mut command = Command::new(binary());
+    command.current_dir(&path).args(["snapshots", "-r", "root/main", "--password-file", "password"]);
+    let listed = finish(command.env("XDG_STATE_HOME", "/dev/null")).assert_code(0).text();
+    assert!(listed.contains(&ids[0]) && !listed.contains(&ids[1]), "{listed}");
+}
+
+/// Two machines, as far as networks go: a server in one namespace of the kernel's, clients in another.
+struct Machines {
+    names: [String; 2],
+    address: String,
+}
+
+impl Machines {
+    fn new() -> Self {
+        let id = std::process::id();
+        let names = [format!("dptserver{id}"), format!("dptclient{id}")];
+        let address = format!("10.{}.{}", id / 256 % 256, id % 256);
+        let ip = |words: &str| output(tool("ip").args(words.split(' ')));
+        names.iter().for_each(|name| drop(ip(&format!("netns add {name}"))));
+        let [server, client] = &names;
+        ip(&format!("link add eth0 netns {server} type veth peer name eth0 netns {client}"));
+        for (name, host) in names.iter().zip([1, 2]) {
+            ip(&format!("-n {name} addr add {address}.{host}/24 dev eth0"));
+            ip(&format!("-n {name} link set lo up"));
+            ip(&format!("-n {name} link set eth0 up"));
+        }
+        Self { names, address }
+    }
+
+    /// Runs our command on one of them.
+    fn on(&self, machine: usize) -> Command {
+        let mut command = tool("ip");
+        command.args(["netns", "exec", &self.names[machine]]).arg(binary());
+        command
+    }
+}
+
+impl Drop for Machines {
+    fn drop(&mut self) {
+        for name in &self.names {
+            let _ = tool("ip").args(["netns", "delete", name]).status();
+        }
+    }
+}
+
+/// One server, three clients on another machine that are at work at once and share chunks; the server is killed in the
+/// middle, and the clients go on when it is back.
+#[test]
+fn many_clients_work_at_once_and_survive_the_server() {
+    let machines = Machines::new();
+    let directory = TestDir::new("server-machines");
+    fs::create_dir(directory.join("root")).unwrap();
+    let listen = format!("{}.1:8040", machines.address);
+    let mut served = Served::by(machines.on(0), directory, &["--listen", &listen]);
+    served.make_trees();
+    let admin = served.admin();
+    let run = |served: &Served, token: &str, arguments: &[&str]| {
+        let mut command = machines.on(1);
+        let like = served.client(token, &served.repository("main"), arguments);
+        command.args(arguments).current_dir(served.directory.path());
+        like.get_envs().for_each(|(name, value)| drop(command.env(name, value.unwrap())));
+        command
+    };
+    finish(&mut run(&served, &admin, &["init"])).assert_code(0);
+    let token = || served.token(&["--rights", "append", "--namespace", "main", "--domain", "all"]);
+    let tokens = [token(), token(), token()];
+    let clients: Vec<Child> = tokens
+        .iter()
+        .zip([&["one"][..], &["two"], &["one", "two"]])
+        .map(|(token, trees)| {
+            let host = format!("host-{}", trees.join("-"));
+            let arguments = [&["backup", "--host", &host, "--limit-upload", "400K"][..], trees].concat();
+            run(&served, token, &arguments).stderr(Stdio::piped()).spawn().unwrap()
+        })
+        .collect();
+    std::thread::sleep(std::time::Duration::from_millis(1500));
+    served.child.kill().unwrap();
+    served.child.wait().unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    let directory = std::mem::replace(&mut served.directory, TestDir::new("server-machines-2"));
+    let served = Served::by(machines.on(0), directory, &["--listen", &listen]);
+    for client in clients {
+        let output = client.wait_with_output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+    let reader = served.token(&["--rights", "read", "--namespace", "main"]);
+    let listed = finish(&mut run(&served, &reader, &["snapshots"])).assert_code(0).text();
+    assert_eq!(listed.lines().count(), 3, "{listed}");
+    // Whoever comes later sends nothing again.
+    let late = token_late(&served);
+    let said = finish(&mut run(&served, &late, &["backup", "--host", "late", "one", "two"]))
+        .assert_code(0)
+        .messages();
+    assert!(said.contains(" 0 chunks") || said.contains("KiB stored"), "{said}");
+    finish(&mut run(&served, &late, &["restore", "latest", "--target", "refused"])).assert_code(3);
+    for tree in ["one", "two"] {
+        let from = format!("latest:{}", served.directory.join(tree).display());
+        let target = format!("out-{tree}");
+        finish(&mut run(&served, &reader, &["restore", &from, "--target", &target])).assert_code(0);
+        let hashes = [tree, &target].map(|path| {
+            let said = finish(&mut run(&served, "", &["hash", path])).assert_code(0).text();
+            said[..64].to_owned()
+        });
+        assert_eq!(hashes[0], hashes[1]);
+    }
+    finish(&mut run(&served, &admin, &["check", "--read-data"])).assert_code(0);
+}
+
+fn token_late(served: &Served) -> String {
+    served.token(&["--rights", "append", "--namespace", "main", "--domain", "all"])
 }
