@@ -12,6 +12,7 @@ pub mod access;
 pub mod arrive;
 pub mod audit;
 pub mod jobs;
+pub mod limit;
 pub mod listen;
 pub mod metrics;
 pub mod namespace;

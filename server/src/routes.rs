@@ -3,6 +3,7 @@
 //! Spec: protocol.md sections 2 to 7.
 
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -23,11 +24,14 @@ use tokio::sync::mpsc;
 use crate::access::Access;
 use crate::arrive::Arriving;
 use crate::audit::Line;
+use crate::limit::Limit;
 use crate::problem::{Problem, ProblemClass, Result};
 use crate::server::Server;
 
 /// How long a client may send nothing of a file that it is sending.
 const SILENCE_MAX: Duration = Duration::from_secs(60);
+/// How long a file waits until it may arrive.
+const WAIT_MAX: Duration = Duration::from_secs(30);
 /// How much is taken of what is refused, and for how long.
 const DRAINED_MAX: usize = 1 << 20;
 const DRAIN_MAX: Duration = Duration::from_secs(2);
@@ -168,7 +172,7 @@ async fn read(
 ) -> Result<Response> {
     let name = name_of(&kind, &name)?;
     let backend = Arc::clone(&access.namespace.backend);
-    let server = Arc::clone(&access.server);
+    let (server, token) = (Arc::clone(&access.server), Arc::clone(&access.token));
     let length = blocking(move || {
         access.may_read(&name)?;
         Ok(access.namespace.backend.length(&name)?)
@@ -181,7 +185,8 @@ async fn read(
     } else {
         server.metrics.sent.fetch_add(end - start, Ordering::Relaxed);
         let (parts, body) = mpsc::channel(PARTS_MAX);
-        tokio::task::spawn_blocking(move || read_parts(&*backend, &name, start, end, &parts));
+        let rate = server.rate(&token);
+        tokio::task::spawn_blocking(move || read_parts(&*backend, &name, start..end, &rate[1], &parts));
         let body = Parts(body);
         of_body(Body::new(body))
     };
@@ -201,12 +206,14 @@ async fn read(
 fn read_parts(
     backend: &dyn diptych_backend::Backend,
     name: &FileName,
-    mut start: u64,
-    end: u64,
+    range: Range<u64>,
+    rate: &Limit,
     parts: &mpsc::Sender<io::Result<Bytes>>,
 ) {
-    while start < end {
-        let count = (end - start).min(PART as u64);
+    let mut start = range.start;
+    while start < range.end {
+        let count = (range.end - start).min(PART as u64);
+        std::thread::sleep(rate.delay(count as usize));
         let mut part = vec![0; count as usize];
         let read = backend.read_at(name, &mut part, start);
         let failed = read.is_err();
@@ -233,7 +240,7 @@ impl hyper::body::Body for Parts {
     }
 }
 
-/// Start and end of the range that was asked for, one that the file has.
+/// Start and end of what the file has of the range that was asked for.
 fn range(value: &HeaderValue, length: u64) -> Result<(u64, u64)> {
     let parse = || {
         let (first, last) = value.to_str().ok()?.strip_prefix("bytes=")?.split_once('-')?;
@@ -243,11 +250,11 @@ fn range(value: &HeaderValue, length: u64) -> Result<(u64, u64)> {
         let what = "a range is written bytes=FIRST-LAST here";
         return Err(Problem::new(ProblemClass::Unsupported, what));
     };
-    if start >= end || end > length {
+    if start >= end || start >= length {
         let what = format!("the file has {length} bytes, and {start} to {end} are wanted");
         return Err(Problem::new(ProblemClass::Truncated, what));
     }
-    Ok((start, end))
+    Ok((start, end.min(length)))
 }
 
 /// Takes a file. Spec: P-4-1.
@@ -297,7 +304,10 @@ async fn drain(mut body: Body) {
 
 async fn take(access: Access, name: FileName, mut body: Body) -> Result<()> {
     let server = Arc::clone(&access.server);
-    let _permit = server.arriving.acquire().await;
+    let rate = server.rate(&access.token);
+    let Ok(_permit) = tokio::time::timeout(WAIT_MAX, server.arriving.acquire()).await else {
+        return Err(Problem::new(ProblemClass::Busy, "too many files are arriving at once: try again"));
+    };
     let (parts, mut arriving) = mpsc::channel::<Bytes>(PARTS_MAX);
     let writer = {
         let access = access.clone();
@@ -319,6 +329,7 @@ async fn take(access: Access, name: FileName, mut body: Body) -> Result<()> {
                 Err(_) => continue,
                 Ok(data) => {
                     server.metrics.received.fetch_add(data.len() as u64, Ordering::Relaxed);
+                    tokio::time::sleep(rate[0].delay(data.len())).await;
                     // An error of the writer is told when it is waited for.
                     if parts.send(data).await.is_err() {
                         break;

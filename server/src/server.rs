@@ -1,15 +1,17 @@
 //! What all requests of a server share.
 
+use std::collections::HashMap;
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::Timestamp;
 use tokio::sync::Semaphore;
 
 use crate::access::{Access, failed};
 use crate::audit::Audit;
+use crate::limit::Limit;
 use crate::metrics::Metrics;
 use crate::namespace::Namespaces;
 use crate::problem::{Problem, ProblemClass, Result};
@@ -39,6 +41,8 @@ pub struct Server {
     pub arriving: Arc<Semaphore>,
     /// Permits for files that are looked at.
     pub validating: Arc<Semaphore>,
+    /// The rates of tokens: what they send, and what they fetch.
+    rates: Mutex<HashMap<String, (Option<u64>, Arc<[Limit; 2]>)>>,
     /// It takes no new work.
     pub is_draining: AtomicBool,
 }
@@ -66,8 +70,20 @@ impl Server {
             secret: blake3::Hasher::new_keyed(&random()?),
             arriving: Arc::new(Semaphore::new(ARRIVING_MAX)),
             validating: Arc::new(Semaphore::new(VALIDATING_MAX)),
+            rates: Mutex::default(),
             is_draining: AtomicBool::new(false),
         })
+    }
+
+    /// What a token sends, and what it fetches, keeps to these, over all its connections.
+    pub fn rate(&self, token: &Token) -> Arc<[Limit; 2]> {
+        let mut rates = self.rates.lock().unwrap_or_else(PoisonError::into_inner);
+        let made = || (token.rate, Arc::new([Limit::new(token.rate), Limit::new(token.rate)]));
+        let rate = rates.entry(token.id.clone()).or_insert_with(made);
+        if rate.0 != token.rate {
+            *rate = made();
+        }
+        Arc::clone(&rate.1)
     }
 
     /// What whoever shows this may do in a namespace. Spec: P-2-3 and P-2-4.

@@ -88,6 +88,9 @@ pub struct Token {
     /// Bytes that it may have sent and not deleted; none: no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quota: Option<u64>,
+    /// Bytes that it may send, and bytes that it may fetch, in a second; none: no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate: Option<u64>,
     /// When it was made.
     pub created: Timestamp,
     /// When it ends to be good.
@@ -110,6 +113,7 @@ impl Token {
             domain: "owner".to_owned(),
             rights: Rights::ALL,
             quota: None,
+            rate: None,
             created: Timestamp::UNIX_EPOCH,
             expires: None,
             revoked: false,
@@ -137,6 +141,8 @@ pub struct NewToken {
     pub rights: Rights,
     /// Bytes that it may have sent.
     pub quota: Option<u64>,
+    /// Bytes that it may send or fetch in a second.
+    pub rate: Option<u64>,
     /// When it ends to be good.
     pub expires: Option<Timestamp>,
 }
@@ -205,6 +211,7 @@ impl TokenStore {
             namespace: new.namespace,
             rights: new.rights,
             quota: new.quota,
+            rate: new.rate,
             created: Timestamp::now(),
             expires: new.expires,
             revoked: false,
@@ -303,6 +310,7 @@ mod tests {
             domain: None,
             rights,
             quota: None,
+            rate: None,
             expires: None,
         }
     }

@@ -55,6 +55,9 @@ struct Create {
     /// Bytes that it may have on the server.
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     quota: Option<u64>,
+    /// Bytes that it may send, and fetch, in a second.
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    rate: Option<u64>,
     /// When it ends: in so many days (90d) or hours (12h).
     #[arg(long, value_name = "TIME", value_parser = parse_period)]
     expires: Option<SignedDuration>,
@@ -119,6 +122,7 @@ fn create(arguments: &Create) -> Result<Outcome> {
         domain: arguments.domain.clone(),
         rights: arguments.rights,
         quota: arguments.quota,
+        rate: arguments.rate,
         expires: arguments.expires.map(|period| Timestamp::now() + period),
     };
     let (token, shown) = open(&arguments.state)?.create(new).map_err(failed)?;
@@ -187,6 +191,7 @@ fn json_of(token: &Token) -> Value {
         "domain": token.domain,
         "rights": token.rights.words(),
         "quota": token.quota,
+        "rate": token.rate,
         "created": token.created.to_string(),
         "expires": token.expires.map(|time| time.to_string()),
         "revoked": token.revoked,

@@ -11,7 +11,6 @@ mod ahead;
 mod cache;
 mod connect;
 mod file;
-mod limit;
 mod tls;
 mod transport;
 
@@ -167,7 +166,15 @@ impl Remote {
             }
             Ok(())
         })?;
-        if filled == buf.len() { Ok(()) } else { Err(too_short(file)) }
+        if filled == buf.len() {
+            return Ok(());
+        }
+        let what = format!(
+            "{}/{file}: {} bytes at {offset} are wanted, and it has {filled}; check the repository",
+            self.location(),
+            buf.len()
+        );
+        Err(Error::new(Class::Truncated, what))
     }
 }
 

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use diptych_backend::{Class, Error, FileName, Result};
+use diptych_server::limit::Limit;
 use http_body_util::BodyExt;
 use hyper::body::{Frame, Incoming, SizeHint};
 use hyper::client::conn::http2::SendRequest;
@@ -23,7 +24,6 @@ use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinHandle;
 
 use super::address::{Address, Route};
-use super::limit::Limit;
 use super::{Credentials, connect, tls, word_of};
 
 /// How long a server that does not answer is tried.

@@ -519,7 +519,9 @@ fn nothing_is_kept_that_is_not_what_it_says() {
     assert_eq!(delete(&append, "snapshots", partial.as_str()), 404);
     assert_eq!(delete(&append, "locks", blake3::hash(&lease).to_hex().as_str()), 204);
     let config = format!("{}/v1/main/config/config", served.url);
-    for (range, expected) in [("0-9", "206"), ("0-99999", "416"), ("9-1", "416"), ("x", "501")] {
+    for (range, expected) in
+        [("0-9", "206"), ("0-99999", "206"), ("99998-99999", "416"), ("9-1", "416"), ("x", "501")]
+    {
         let mut curl = tool("curl");
         curl.args([
             "--silent",
@@ -652,6 +654,22 @@ fn quotas_end_a_run_with_a_clear_message() {
     let said = served.run(&small, &["backup", "one"]).assert_code(1).messages();
     assert!(said.contains("the quota of this token is"), "{said}");
     served.run(&admin, &["check"]).assert_code(0);
+}
+
+#[test]
+fn a_token_keeps_to_its_rate() {
+    let served = Served::plain("server-rate");
+    served.make_trees();
+    let admin = served.admin();
+    served.run(&admin, &["init"]).assert_code(0);
+    let slow = served.token(&["--rights", "append,read", "--namespace", "main", "--rate", "600K"]);
+    let begun = std::time::Instant::now();
+    served.run(&slow, &["backup", "one"]).assert_code(0);
+    // Its 1.2 MB take two seconds at least, however slow the machine is.
+    assert!(begun.elapsed().as_millis() > 1500, "{:?}", begun.elapsed());
+    let begun = std::time::Instant::now();
+    served.run(&slow, &["restore", "latest", "--target", "out"]).assert_code(0);
+    assert!(begun.elapsed().as_millis() > 1500, "{:?}", begun.elapsed());
 }
 
 /// Spec: P-2-1.
@@ -802,7 +820,9 @@ fn many_clients_work_at_once_and_survive_the_server() {
         let mut command = machines.on(1);
         let like = served.client(token, &served.repository("main"), arguments);
         command.args(arguments).current_dir(served.directory.path());
-        like.get_envs().for_each(|(name, value)| drop(command.env(name, value.unwrap())));
+        for (name, value) in like.get_envs() {
+            command.env(name, value.unwrap());
+        }
         command
     };
     finish(&mut run(&served, &admin, &["init"])).assert_code(0);

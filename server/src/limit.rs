@@ -1,16 +1,17 @@
-//! Keeps what is sent or fetched below so many bytes a second.
+//! Keeps what goes over a line below so many bytes a second, on either end of it.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// A rate that all connections together keep to.
-pub(super) struct Limit {
+/// A rate that all who share it keep to together.
+pub struct Limit {
     per_second: Option<u64>,
     /// When what was let through so far would have been through at that rate.
     through: Mutex<Instant>,
 }
 
 impl Limit {
+    /// So many bytes a second; none: as fast as it goes.
     pub fn new(per_second: Option<u64>) -> Self {
         Self { per_second: per_second.filter(|rate| *rate > 0), through: Mutex::new(Instant::now()) }
     }
