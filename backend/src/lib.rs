@@ -34,6 +34,11 @@ pub trait Backend: Send + Sync {
     /// The place, for messages.
     fn location(&self) -> String;
 
+    /// What is seen of it from here is told apart by this: the place, and where not everybody sees all of it, who looks.
+    fn view(&self) -> String {
+        self.location()
+    }
+
     /// Makes the directories for a repository that is not there yet. It refuses a place that holds anything else, and
     /// one where a repository is.
     fn make_layout(&self) -> Result<()>;

@@ -89,7 +89,7 @@ impl Seen {
 /// What is wrong with a repository, by what was seen at its location before; remembers what there is now. `complete` are
 /// all snapshots of runs that came to their end, with their times.
 pub fn compare(repository: &Repository, complete: &[(Digest, Timestamp)]) -> Option<String> {
-    let location = repository.backend().location();
+    let location = repository.backend().view();
     let now = Seen::of(repository, complete);
     let problem = Seen::load(&location).and_then(|before| before.differs_from(&now, complete));
     if problem.is_none() {
@@ -102,12 +102,13 @@ pub fn compare(repository: &Repository, complete: &[(Digest, Timestamp)]) -> Opt
 /// What is wrong if the repository is not encrypted and there was an encrypted one at its location: whoever can replace
 /// files waits for contents in clear.
 pub fn downgrade(repository: &Repository) -> Option<String> {
-    let location = repository.backend().location();
+    let location = repository.backend().view();
     let was_encrypted = Seen::load(&location).is_some_and(|seen| seen.is_encrypted);
     if repository.config().is_encrypted() || !was_encrypted {
         return None;
     }
     let note = file_of(&location).map_or_else(String::new, |file| file.display().to_string());
+    let location = repository.backend().location();
     Some(format!(
         "{location}: there was an encrypted repository here, and this one is not: somebody may have put it in its place\n  \
          If you have, remove {note}."
@@ -116,12 +117,12 @@ pub fn downgrade(repository: &Repository) -> Option<String> {
 
 /// A repository was made here: what was at its location before counts no more.
 pub fn made(repository: &Repository) {
-    Seen::of(repository, &[]).store(&repository.backend().location());
+    Seen::of(repository, &[]).store(&repository.backend().view());
 }
 
 /// A snapshot was made here: from now on it is missed if it is not there.
 pub fn committed(repository: &Repository, id: &Digest, time: Timestamp) {
-    let location = repository.backend().location();
+    let location = repository.backend().view();
     let made = Seen::of(repository, &[(*id, time)]);
     let stays = Seen::load(&location).is_some_and(|before| {
         // Another repository in this place is told of until somebody says that all is well; and a copy may be of a snapshot

@@ -183,6 +183,10 @@ impl Backend for Remote {
         self.transport.location().to_owned()
     }
 
+    fn view(&self) -> String {
+        self.transport.view()
+    }
+
     fn make_layout(&self) -> Result<()> {
         self.transport.call(&Ask::new(Method::PUT, self.transport.base().to_owned())).map(drop)
     }

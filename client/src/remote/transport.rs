@@ -130,6 +130,12 @@ impl Transport {
         &self.address.location
     }
 
+    /// The location, and the token by what it is listed by.
+    pub fn view(&self) -> String {
+        let token = self.credentials.token.as_deref().and_then(|token| token.split('_').nth(1));
+        format!("{}#{}", self.location(), token.unwrap_or_default())
+    }
+
     /// The path of the namespace.
     pub fn base(&self) -> &str {
         &self.base
