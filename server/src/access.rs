@@ -205,7 +205,8 @@ impl Access {
         }
     }
 
-    fn all_records(&self, kind: FileKind) -> Result<HashMap<FileName, Vec<(String, Record)>>> {
+    /// All files of a kind that tokens have sent, whoever may see them.
+    pub(crate) fn all_records(&self, kind: FileKind) -> Result<HashMap<FileName, Vec<(String, Record)>>> {
         match &self.server.records {
             Some(records) => records.all(&self.namespace.name, kind).map_err(failed),
             None => Ok(HashMap::new()),

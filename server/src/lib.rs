@@ -1,7 +1,7 @@
 //! A repository offered over HTTP/2.
 //!
 //! The server keeps the same files that a repository in a directory has. What it adds is who may do what
-//! ([`tokens`], [`access`]), and that nothing is kept that does not stand every comparison ([`arrive`]). Reading order: those,
+//! ([`tokens`], [`access`]), and that nothing is kept that does not stand every comparison ([`arrive`]); and pages for people. Reading order: those,
 //! then [`server`] (what all requests share), [`routes`] (requests to answers), [`listen`] (connections).
 //!
 //! Spec: protocol.md.
@@ -16,6 +16,7 @@ pub mod limit;
 pub mod listen;
 pub mod metrics;
 pub mod namespace;
+mod pages;
 pub mod problem;
 pub mod records;
 pub mod routes;

@@ -208,7 +208,7 @@ impl Connections {
             };
             // A small answer is not to wait for a larger one.
             let _ = stream.set_nodelay(true);
-            let peer: Arc<str> = address.ip().to_string().into();
+            let peer = Peer { address: address.ip().to_string().into(), has_tls: acceptor.is_some() };
             match &acceptor {
                 None => self.serve(stream, peer, permit),
                 Some(acceptor) => {
@@ -227,7 +227,9 @@ impl Connections {
     async fn accept_unix(&self, listener: UnixListener) {
         while let Some(permit) = self.permit().await {
             match listener.accept().await {
-                Ok((stream, _)) => self.serve(stream, "unix".into(), permit),
+                Ok((stream, _)) => {
+                    self.serve(stream, Peer { address: "unix".into(), has_tls: false }, permit)
+                }
                 Err(error) => failed_to_accept(&error).await,
             }
         }
@@ -237,17 +239,17 @@ impl Connections {
         Arc::clone(&self.permits).acquire_owned().await.ok()
     }
 
-    fn serve(&self, stream: impl Stream + 'static, peer: Arc<str>, permit: OwnedSemaphorePermit) {
+    fn serve(&self, stream: impl Stream + 'static, peer: Peer, permit: OwnedSemaphorePermit) {
         self.serving(peer, permit)(Box::new(stream));
     }
 
     /// What is to be done with a stream once it is there.
     fn serving(
         &self,
-        peer: Arc<str>,
+        peer: Peer,
         permit: OwnedSemaphorePermit,
     ) -> impl FnOnce(Box<dyn Stream>) + Send + 'static + use<> {
-        let router = self.router.clone().layer(axum::Extension(Peer(peer)));
+        let router = self.router.clone().layer(axum::Extension(peer));
         let server = Arc::clone(&self.server);
         let watcher = self.graceful.watcher();
         move |stream| {
@@ -295,7 +297,7 @@ pub fn serve_stdio(server: Arc<Server>) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(async {
         let stream = tokio::io::join(tokio::io::stdin(), tokio::io::stdout());
-        let router = router(server).layer(axum::Extension(Peer("stdio".into())));
+        let router = router(server).layer(axum::Extension(Peer { address: "stdio".into(), has_tls: false }));
         let service = TowerToHyperService::new(router);
         let served = builder().http2_only().serve_connection(TokioIo::new(stream), service).await;
         if let Err(error) = served {

@@ -5,14 +5,18 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use diptych_backend::{Backend, FileKind, FileName};
-use diptych_format::{Digest, limits};
+use diptych_format::{Digest, Error as FormatError, limits};
 use diptych_repository::documents::{Config, RepositoryId};
-use diptych_repository::{DocumentKeys, IndexFile, KeptFile};
+use diptych_repository::repository::OpenError;
+use diptych_repository::stream::Caches;
+use diptych_repository::{DocumentKeys, IndexFile, KeptFile, Repository};
 
 use crate::problem::{Problem, ProblemClass, Result};
 
 /// Open index files of a namespace: what is kept of each in memory is its packs and its fan-out.
 const INDEXES_MAX: usize = 64;
+/// What is kept of a repository that is looked into.
+const CACHE_BYTES: usize = 32 << 20;
 /// Segments of a namespace of which it is known that all below them is there: some 10 MB.
 const WHOLE_MAX: usize = 1 << 17;
 
@@ -72,6 +76,8 @@ pub struct Namespace {
     indexes: Mutex<HashMap<Digest, Arc<IndexFile>>>,
     /// Segments under which all is there, for the tokens of a domain.
     whole: Mutex<HashSet<(String, Digest)>>,
+    /// To look into, where it is not encrypted.
+    open: Mutex<Option<(Repository, Caches)>>,
 }
 
 /// What a repository is.
@@ -92,6 +98,7 @@ impl Namespace {
             facts: Mutex::default(),
             indexes: Mutex::default(),
             whole: Mutex::default(),
+            open: Mutex::default(),
         }
     }
 
@@ -108,6 +115,30 @@ impl Namespace {
         let facts = Facts { id: config.id, is_encrypted: config.is_encrypted() };
         *known = Some(facts);
         Ok(facts)
+    }
+
+    /// The repository, where it is not encrypted, with what is open by now.
+    pub fn open_plain(&self) -> Result<(Repository, Caches)> {
+        let mut open = lock(&self.open);
+        if open.is_none() {
+            let no_password = || Err(FormatError::missing("there is no password"));
+            let repository = Repository::open(Arc::clone(&self.backend), false, no_password, |_| {});
+            let repository = repository.map_err(|error| match error {
+                OpenError::None(error) | OpenError::Failed(error) => Problem::from(error),
+                OpenError::WrongPassword | OpenError::NotEncrypted => {
+                    Problem::denied("the repository is encrypted")
+                }
+            })?;
+            let caches = Caches::new(CACHE_BYTES, Arc::default(), repository.chunk_keys().clone());
+            *open = Some((repository, caches));
+        }
+        let Some((repository, caches)) = &*open else {
+            return Err(Problem::missing(&self.name));
+        };
+        let opened = (repository.clone(), caches.clone());
+        drop(open);
+        opened.0.index().refresh()?;
+        Ok(opened)
     }
 
     /// All bytes of a document.

@@ -19,7 +19,7 @@ const FILES: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("files");
 /// What is known of a file that a token has sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Record {
-    /// Seconds since 1970 by the server's clock.
+    /// Milliseconds since 1970 by the server's clock.
     pub arrived: u64,
     /// Its length in bytes.
     pub length: u64,

@@ -36,13 +36,18 @@ const WAIT_MAX: Duration = Duration::from_secs(30);
 const DRAINED_MAX: usize = 1 << 20;
 const DRAIN_MAX: Duration = Duration::from_secs(2);
 /// How much of a file is read at once.
-const PART: usize = 256 << 10;
+pub(crate) const PART: usize = 256 << 10;
 /// Parts of a file that wait between two threads.
-const PARTS_MAX: usize = 4;
+pub(crate) const PARTS_MAX: usize = 4;
 
 /// Where a connection came from.
 #[derive(Clone, Debug)]
-pub struct Peer(pub Arc<str>);
+pub struct Peer {
+    /// Its address.
+    pub address: Arc<str>,
+    /// Whether it speaks TLS.
+    pub has_tls: bool,
+}
 
 /// All routes.
 pub fn router(server: Arc<Server>) -> Router {
@@ -57,6 +62,7 @@ pub fn router(server: Arc<Server>) -> Router {
     Router::new()
         .route("/healthz", get(health))
         .route("/metrics", get(metrics))
+        .merge(crate::pages::router())
         .merge(files)
         .with_state(server)
 }
@@ -65,7 +71,7 @@ pub fn router(server: Arc<Server>) -> Router {
 async fn admit(State(server): State<Arc<Server>>, mut request: Request, next: Next) -> Response {
     let path = request.uri().path().to_owned();
     let method = request.method().clone();
-    let peer = request.extensions().get::<Peer>().map_or_else(|| "".into(), |peer| Arc::clone(&peer.0));
+    let peer = request.extensions().get::<Peer>().map_or_else(|| "".into(), |peer| Arc::clone(&peer.address));
     let shown = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
     let shown = shown.and_then(|value| value.strip_prefix("Bearer "));
     let namespace = path.strip_prefix("/v1/").and_then(|rest| rest.split('/').next()).unwrap_or_default();
@@ -226,7 +232,7 @@ fn read_parts(
 }
 
 /// Parts that another thread reads.
-struct Parts(mpsc::Receiver<io::Result<Bytes>>);
+pub(crate) struct Parts(pub(crate) mpsc::Receiver<io::Result<Bytes>>);
 
 impl hyper::body::Body for Parts {
     type Data = Bytes;
@@ -389,7 +395,9 @@ fn of_body(body: Body) -> Response {
 }
 
 /// Runs what waits for disks.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
     joined(tokio::task::spawn_blocking(work).await)
 }
 

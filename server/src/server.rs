@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -33,6 +33,8 @@ pub struct Server {
     pub records: Option<Records>,
     /// Who has changed what.
     pub audit: Option<Audit>,
+    /// Where all that is kept; nowhere where there is one client.
+    pub state: Option<PathBuf>,
     /// What is counted.
     pub metrics: Metrics,
     /// With which sums of packs are made, so that no client can make others of the same sum.
@@ -54,6 +56,7 @@ impl Server {
             tokens: Some(TokenStore::open(state)?),
             records: Some(Records::open(state)?),
             audit: Some(Audit::open(state)?),
+            state: Some(state.to_owned()),
             secret: blake3::Hasher::new_keyed(&secret(state)?),
             ..Self::for_owner(namespaces)?
         })
@@ -66,6 +69,7 @@ impl Server {
             tokens: None,
             records: None,
             audit: None,
+            state: None,
             metrics: Metrics::default(),
             secret: blake3::Hasher::new_keyed(&random()?),
             arriving: Arc::new(Semaphore::new(ARRIVING_MAX)),
@@ -73,6 +77,16 @@ impl Server {
             rates: Mutex::default(),
             is_draining: AtomicBool::new(false),
         })
+    }
+
+    /// The token that somebody has shown, if it is good anywhere.
+    pub fn know(&self, shown: Option<&str>) -> Result<Option<Arc<Token>>> {
+        let Some(tokens) = &self.tokens else { return Ok(Some(Arc::new(Token::of_owner()))) };
+        let found = shown.map_or(Ok(None), |shown| tokens.find(shown)).map_err(failed)?;
+        let is_good = |token: &Arc<Token>| {
+            token.is_good(token.namespace.as_deref().unwrap_or_default(), Timestamp::now())
+        };
+        Ok(found.filter(is_good))
     }
 
     /// What a token sends, and what it fetches, keeps to these, over all its connections.

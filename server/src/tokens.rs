@@ -193,6 +193,12 @@ impl TokenStore {
         known.1.get(id).map(|token| token.domain.clone())
     }
 
+    /// What people call a token.
+    pub fn name(&self, id: &str) -> Option<String> {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        known.1.get(id).map(|token| token.name.clone())
+    }
+
     /// All tokens, the oldest first.
     pub fn list(&self) -> io::Result<Vec<Token>> {
         let mut all: Vec<Token> = self.refresh()?.values().map(|token| Token::clone(token)).collect();

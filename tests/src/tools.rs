@@ -10,6 +10,8 @@ const PACKAGES: &[(&str, &str)] = &[
     ("bsdtar", "libarchive-tools"),
     ("casync", "casync"),
     ("chattr", "e2fsprogs"),
+    ("chromedriver", "chromium-driver"),
+    ("chromium", "chromium"),
     ("curl", "curl"),
     ("getcap", "libcap2-bin"),
     ("getfacl", "acl"),
@@ -21,6 +23,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("setcap", "libcap2-bin"),
     ("setfacl", "acl"),
     ("strace", "strace"),
+    ("tar", "tar"),
     ("zstd", "zstd"),
 ];
 

@@ -19,6 +19,8 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("setcap", "libcap2-bin"),
     ("getcap", "libcap2-bin"),
     ("chattr", "e2fsprogs"),
+    ("chromedriver", "chromium-driver"),
+    ("chromium", "chromium"),
     ("lsattr", "e2fsprogs"),
     ("rsync", "rsync"),
     ("zstd", "zstd"),
@@ -59,18 +61,25 @@ pub fn install_programs() -> Result<()> {
 pub fn install_python_packages() -> Result<PathBuf> {
     let venv = run::target().join("venv");
     let python = venv.join("bin/python3");
-    let requirements = run::root().join("spec/reference/requirements.txt");
-    let wanted = fs::read(&requirements).with_context(|| requirements.display().to_string())?;
+    let requirements =
+        ["spec/reference/requirements.txt", "tests/requirements.txt"].map(|path| run::root().join(path));
+    let mut wanted = Vec::new();
+    for path in &requirements {
+        wanted.extend(fs::read(path).with_context(|| path.display().to_string())?);
+    }
     // A copy of what was installed, written last: what was cut short is done again.
     let installed = venv.join("requirements.txt");
     if fs::read(&installed).is_ok_and(|found| found == wanted) && python.exists() {
         return Ok(python);
     }
-    println!("== Python packages of spec/reference/requirements.txt into {}", venv.display());
+    println!("== Python packages into {}", venv.display());
     run::must_succeed(run::command("python3").args(["-m", "venv", "--clear"]).arg(&venv))?;
     let mut pip = run::command(&python);
-    pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--requirement"]);
-    run::must_succeed(pip.arg(&requirements))?;
+    pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]);
+    requirements.iter().for_each(|path| {
+        pip.arg("--requirement").arg(path);
+    });
+    run::must_succeed(pip)?;
     fs::write(&installed, wanted)?;
     Ok(python)
 }

@@ -100,7 +100,7 @@ impl Access {
             .ok_or_else(|| Problem::new(ProblemClass::Io, format!("{name}: the file is still in use")))?;
         whole.file.keep(name)?;
         if let Some(records) = &self.server.records {
-            let arrived = u64::try_from(Timestamp::now().as_second()).unwrap_or_default();
+            let arrived = u64::try_from(Timestamp::now().as_millisecond()).unwrap_or_default();
             let record = Record { arrived, length, pack };
             records.add(&self.namespace.name, name, &self.token.id, &record).map_err(failed)?;
         }

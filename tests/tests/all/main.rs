@@ -15,6 +15,7 @@ mod index_tables;
 mod keyed_cuts;
 mod link_pieces;
 mod lookup;
+mod pages;
 mod repositories;
 mod repository_damage;
 mod repository_verbs;

@@ -18,12 +18,12 @@ use diptych_tests::tools::{output, tool};
 const PASSWORD: &str = "a password";
 
 /// A server and what its clients have.
-struct Served {
-    directory: TestDir,
+pub struct Served {
+    pub directory: TestDir,
     child: Child,
     location: String,
     /// Without the namespace.
-    url: String,
+    pub url: String,
     fingerprint: Option<String>,
 }
 
@@ -34,7 +34,7 @@ impl Served {
         Self::in_directory(directory, arguments)
     }
 
-    fn plain(name: &str) -> Self {
+    pub fn plain(name: &str) -> Self {
         Self::start(name, &["--listen", "127.0.0.1:0", "--plain"])
     }
 
@@ -61,7 +61,7 @@ impl Served {
         Self { directory, child, location, url, fingerprint }
     }
 
-    fn repository(&self, namespace: &str) -> String {
+    pub fn repository(&self, namespace: &str) -> String {
         format!("{}/{namespace}", self.location)
     }
 
@@ -70,7 +70,7 @@ impl Served {
     }
 
     /// A new token.
-    fn token(&self, arguments: &[&str]) -> String {
+    pub fn token(&self, arguments: &[&str]) -> String {
         let mut command = Command::new(binary());
         command
             .args(["token", "create", "someone", "--state"])
@@ -79,16 +79,16 @@ impl Served {
         finish(&mut command).assert_code(0).text().trim().to_owned()
     }
 
-    fn admin(&self) -> String {
+    pub fn admin(&self) -> String {
         self.token(&["--rights", "admin"])
     }
 
-    fn append(&self, namespace: &str) -> String {
+    pub fn append(&self, namespace: &str) -> String {
         self.token(&["--rights", "append", "--namespace", namespace])
     }
 
     /// A client with a cache of its own for each token.
-    fn client(&self, token: &str, repository: &str, arguments: &[&str]) -> Command {
+    pub fn client(&self, token: &str, repository: &str, arguments: &[&str]) -> Command {
         let mut command = Command::new(binary());
         let cache = self.directory.join(format!("cache-{}", token.get(4..12).unwrap_or("none")));
         command.args(arguments).env("XDG_CACHE_HOME", cache).env("XDG_STATE_HOME", "/dev/null");
@@ -101,13 +101,13 @@ impl Served {
     }
 
     #[track_caller]
-    fn run(&self, token: &str, arguments: &[&str]) -> Finished {
+    pub fn run(&self, token: &str, arguments: &[&str]) -> Finished {
         finish(&mut self.client(token, &self.repository("main"), arguments))
     }
 
     /// The same in a repository that is not encrypted.
     #[track_caller]
-    fn run_plain(&self, token: &str, arguments: &[&str]) -> Finished {
+    pub fn run_plain(&self, token: &str, arguments: &[&str]) -> Finished {
         finish(self.client(token, &self.repository("main"), arguments).env_remove("DIPTYCH_PASSWORD"))
     }
 

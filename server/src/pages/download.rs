@@ -1,0 +1,177 @@
+//! Files and directories to take away: a file as it is, a directory as tar.
+
+use std::ffi::OsStr;
+use std::io::{self, Read, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::http::{HeaderValue, header};
+use axum::response::Response;
+use bytes::Bytes;
+use diptych_decoder::{Archive, Descend, Found, Row, Visitor};
+use diptych_format::{Error, Kind};
+use diptych_repository::StreamReader;
+use tokio::sync::mpsc;
+
+use super::content::Content;
+use super::names::to_address;
+use crate::limit::Limit;
+use crate::routes::{PART, PARTS_MAX, Parts};
+
+/// Sends parts to whoever downloads, no faster than they may.
+struct Output {
+    parts: mpsc::Sender<io::Result<Bytes>>,
+    buffer: Vec<u8>,
+    rate: Arc<[Limit; 2]>,
+}
+
+impl Output {
+    fn send(&mut self) -> io::Result<()> {
+        if self.buffer.is_empty() {
+            return Ok(());
+        }
+        let part = std::mem::replace(&mut self.buffer, Vec::with_capacity(PART));
+        std::thread::sleep(self.rate[1].delay(part.len()));
+        self.parts.blocking_send(Ok(part.into())).map_err(|_| io::ErrorKind::BrokenPipe.into())
+    }
+}
+
+impl Write for Output {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = bytes.len().min(PART - self.buffer.len());
+        self.buffer.extend_from_slice(bytes.get(..count).unwrap_or_default());
+        if self.buffer.len() == PART {
+            self.send()?;
+        }
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.send()
+    }
+}
+
+/// An answer whose body `write` makes, on a thread of its own. If it fails, the answer breaks off.
+fn answer(
+    name: &[u8],
+    kind: &'static str,
+    rate: Arc<[Limit; 2]>,
+    write: impl FnOnce(&mut dyn Write) -> io::Result<()> + Send + 'static,
+) -> Response {
+    let (parts, body) = mpsc::channel(PARTS_MAX);
+    tokio::task::spawn_blocking(move || {
+        let failed = parts.clone();
+        let mut output = Output { parts, buffer: Vec::with_capacity(PART), rate };
+        if let Err(error) = write(&mut output).and_then(|()| output.flush()) {
+            tracing::warn!(%error, "a download has broken off");
+            let _ = failed.blocking_send(Err(error));
+        }
+    });
+    let mut response = Response::new(Body::new(Parts(body)));
+    let headers = response.headers_mut();
+    // Never as a page, whatever is in it.
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    let disposition = format!("attachment; filename*=UTF-8''{}", to_address(name).replace('/', "%2F"));
+    if let Ok(disposition) = HeaderValue::try_from(disposition) {
+        headers.insert(header::CONTENT_DISPOSITION, disposition);
+    }
+    response
+}
+
+/// A file.
+pub(super) fn file(
+    archive: &Archive,
+    payload: Arc<StreamReader>,
+    found: &Found,
+    rate: Arc<[Limit; 2]>,
+) -> Result<Response, Error> {
+    let content = archive.content(found)?;
+    let length = content.size;
+    let mut response = answer(found.entry.name.as_bytes(), "application/octet-stream", rate, move |out| {
+        io::copy(&mut Content::new(payload, content), out).map(drop)
+    });
+    response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+    Ok(response)
+}
+
+/// A directory and all below it. `name` is what it is called in the tar.
+pub(super) fn directory(
+    archive: Archive,
+    payload: Arc<StreamReader>,
+    found: Found,
+    name: &[u8],
+    rate: Arc<[Limit; 2]>,
+) -> Response {
+    let top = name.to_vec();
+    answer(&[name, b".tar"].concat(), "application/x-tar", rate, move |out| {
+        let mut builder = tar::Builder::new(out);
+        builder.mode(tar::HeaderMode::Complete);
+        let mut tar = Tar { builder, payload };
+        archive.walk(&found, &top, &mut tar).map_err(io::Error::other)?;
+        tar.builder.into_inner().map(drop)
+    })
+}
+
+struct Tar<'o> {
+    builder: tar::Builder<&'o mut dyn Write>,
+    payload: Arc<StreamReader>,
+}
+
+impl Tar<'_> {
+    fn header(row: &Row<'_>, kind: tar::EntryType) -> tar::Header {
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(kind);
+        header.set_mode(row.mode() & 0o7777);
+        header.set_uid(row.uid().into());
+        header.set_gid(row.gid().into());
+        // A tar of this form knows nothing before 1970.
+        header.set_mtime(u64::try_from(row.mtime().seconds).unwrap_or_default());
+        header.set_size(0);
+        header
+    }
+
+    fn append(&mut self, path: &[u8], mut header: tar::Header, from: impl Read) -> Result<(), Error> {
+        let path = Path::new(OsStr::from_bytes(path));
+        let appended = self.builder.append_data(&mut header, path, from);
+        appended.map_err(|error| Error::io("the tar cannot be written", error))
+    }
+}
+
+impl Visitor for Tar<'_> {
+    fn enter(&mut self, path: &[u8], row: &Row<'_>) -> Result<Descend, Error> {
+        self.append(path, Self::header(row, tar::EntryType::Directory), io::empty())?;
+        Ok(Descend::Enter)
+    }
+
+    fn entry(&mut self, path: &[u8], row: &Row<'_>) -> Result<(), Error> {
+        let kind = match row.kind() {
+            Kind::File => {
+                let content = row.content()?;
+                let mut header = Self::header(row, tar::EntryType::Regular);
+                header.set_size(content.size);
+                let from = Content::new(Arc::clone(&self.payload), content);
+                return self.append(path, header, from);
+            }
+            Kind::Symlink => {
+                let mut header = Self::header(row, tar::EntryType::Symlink);
+                let (path, target) = (Path::new(OsStr::from_bytes(path)), OsStr::from_bytes(row.target()));
+                let appended = self.builder.append_link(&mut header, path, target);
+                return appended.map_err(|error| Error::io("the tar cannot be written", error));
+            }
+            Kind::Fifo => tar::EntryType::Fifo,
+            Kind::CharDevice => tar::EntryType::Char,
+            Kind::BlockDevice => tar::EntryType::Block,
+            // tar has nothing for the rest.
+            _ => return Ok(()),
+        };
+        let mut header = Self::header(row, kind);
+        if kind != tar::EntryType::Fifo {
+            let (major, minor) = row.device();
+            let set = header.set_device_major(major).and_then(|()| header.set_device_minor(minor));
+            set.map_err(|error| Error::io("the tar cannot be written", error))?;
+        }
+        self.append(path, header, io::empty())
+    }
+}

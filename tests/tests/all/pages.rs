@@ -1,0 +1,127 @@
+//! The server's pages, as a browser and as `curl` see them.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+
+use diptych_tests::tools::{output, python, tool};
+
+use crate::server::Served;
+
+/// Names that a careless page would trip over.
+const ODD: [&[u8]; 6] =
+    [b"<script>alert(1)<x>", b"a\"b'c", b"new\nline", b"\xff\xfe", "\u{e9} \u{fc}".as_bytes(), b"a&b?c#d%2f"];
+
+/// A repository that is not encrypted with a snapshot, and one that is.
+fn served(name: &str) -> (Served, [String; 2]) {
+    let served = Served::plain(name);
+    let (admin, append) = (served.admin(), served.append("main"));
+    let tree = served.directory.join("tree");
+    fs::create_dir_all(tree.join("odd")).unwrap();
+    for name in ODD {
+        fs::write(tree.join("odd").join(OsStr::from_bytes(name)), [b"content of ", name].concat()).unwrap();
+    }
+    symlink("odd", tree.join("link")).unwrap();
+    let sparse = fs::File::create(tree.join("sparse")).unwrap();
+    sparse.set_len(3 << 20).unwrap();
+    fs::write(tree.join("page.html"), "<script>document.title = 'taken over'</script>").unwrap();
+    served.run_plain(&admin, &["init", "--no-encryption"]).assert_code(0);
+    served.run_plain(&append, &["backup", "tree", "--tag", "nightly", "--host", "<b>host"]).assert_code(0);
+    (served, [admin, append])
+}
+
+/// What somebody who is signed in with a token gets: status, headers, body.
+fn get(served: &Served, token: &str, path: &str) -> (u16, String, Vec<u8>) {
+    let headers = served.directory.join("headers");
+    let mut curl = tool("curl");
+    curl.args(["--silent", "--path-as-is", "--cookie", &format!("diptych={token}"), "--dump-header"]);
+    let body = output(curl.arg(&headers).arg(format!("{}{path}", served.url)));
+    let headers = fs::read_to_string(headers).unwrap();
+    let status = headers.split(' ').nth(1).unwrap().parse().unwrap();
+    (status, headers.to_lowercase(), body)
+}
+
+/// Where a page leads: the addresses of its links that `take` takes.
+fn links(page: &[u8], take: impl Fn(&str) -> bool) -> Vec<String> {
+    let text = String::from_utf8(page.to_vec()).unwrap();
+    let links =
+        text.split("href=\"").skip(1).map(|rest| rest.split('"').next().unwrap().replace("&amp;", "&"));
+    links.filter(|link| take(link)).collect()
+}
+
+#[test]
+fn files_and_directories_can_be_looked_at_and_taken_away() {
+    let (served, [admin, append]) = served("pages-files");
+    let (status, headers, overview) = get(&served, &admin, "/ui/main");
+    assert_eq!(status, 200);
+    assert!(headers.contains("content-security-policy: default-src 'none'"), "{headers}");
+    let text = String::from_utf8(overview.clone()).unwrap();
+    assert!(text.contains("nightly") && text.contains("&#60;b&#62;host"), "{text}");
+    let [root] = &links(&overview, |link| link.matches('/').count() == 4)[..] else { panic!("{text}") };
+    let (_, _, directory) = get(&served, &admin, root);
+    let [odd] = &links(&directory, |link| link.ends_with("/odd"))[..] else { panic!() };
+    let (_, _, page) = get(&served, &admin, odd);
+    let files = links(&page, |link| link.starts_with(&format!("{odd}/")));
+    assert_eq!(files.len(), ODD.len());
+    let mut found = Vec::new();
+    for file in &files {
+        let (status, headers, body) = get(&served, &admin, file);
+        assert_eq!(status, 200, "{file}");
+        assert!(
+            headers.contains("content-disposition: attachment") && headers.contains("nosniff"),
+            "{headers}"
+        );
+        assert!(headers.contains("content-type: application/octet-stream"), "{headers}");
+        found.push(body);
+    }
+    let mut expected = ODD.map(|name| [b"content of ", name].concat());
+    expected.sort();
+    found.sort();
+    assert_eq!(found, expected);
+    assert!(!String::from_utf8_lossy(&page).contains("<script"));
+    let (_, _, sparse) = get(&served, &admin, &format!("{root}/sparse"));
+    assert!(sparse.len() == 3 << 20 && sparse.iter().all(|byte| *byte == 0));
+    // All of it, as tar.
+    let (_, headers, tar) = get(&served, &admin, &format!("{root}?download=tar"));
+    assert!(headers.contains("filename*=utf-8''tree.tar"), "{headers}");
+    let archive = served.directory.join("tree.tar");
+    fs::write(&archive, tar).unwrap();
+    let copy = served.directory.join("copy");
+    fs::create_dir(&copy).unwrap();
+    output(tool("tar").arg("xf").arg(&archive).arg("-C").arg(&copy));
+    let compare = |from: &Path, to: &Path| {
+        let (from, to) = (format!("{}/", from.display()), format!("{}/", to.display()));
+        String::from_utf8(output(tool("rsync").args(["-rlpc", "--delete", "--itemize-changes", &from, &to])))
+            .unwrap()
+    };
+    assert_eq!(compare(&served.directory.join("tree"), &copy.join("tree")), "");
+    // Nobody else looks into anything.
+    assert_eq!(get(&served, &append, "/ui/main").0, 200);
+    for path in [root, odd, &files[0]] {
+        assert_eq!(get(&served, &append, path).0, 403, "{path}");
+        assert_eq!(get(&served, "dpt_wrong", path).0, 303, "{path}");
+    }
+    for path in [
+        "/ui/nowhere",
+        "/ui/main/x/0",
+        &format!("{root}/../../.."),
+        &format!("{root}/odd/%00"),
+        "/ui/..%2f/x/0",
+    ] {
+        assert_eq!(get(&served, &admin, path).0, 404, "{path}");
+    }
+}
+
+/// In a real browser, with the keyboard alone: everything comes from the server, and nothing complains.
+#[test]
+fn a_browser_is_content() {
+    let (served, [admin, append]) = served("pages-browser");
+    let mut secret = served.client(&admin, &served.repository("secret"), &["init"]);
+    diptych_tests::command::finish(&mut secret).assert_code(0);
+    let script = diptych_tests::root().join("tests/tests/all/pages.py");
+    let said =
+        output(python().arg(script).arg(&served.url).arg(&admin).arg(&append).arg(served.directory.path()));
+    assert_eq!(String::from_utf8(said).unwrap().trim(), "content");
+}
