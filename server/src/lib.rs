@@ -16,6 +16,7 @@ pub mod limit;
 pub mod listen;
 pub mod metrics;
 pub mod namespace;
+mod openapi;
 mod pages;
 pub mod problem;
 pub mod records;

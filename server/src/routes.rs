@@ -62,6 +62,7 @@ pub fn router(server: Arc<Server>) -> Router {
     Router::new()
         .route("/healthz", get(health))
         .route("/metrics", get(metrics))
+        .route("/openapi.json", get(crate::openapi::description))
         .merge(crate::pages::router())
         .merge(files)
         .with_state(server)

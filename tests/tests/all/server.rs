@@ -873,3 +873,49 @@ fn many_clients_work_at_once_and_survive_the_server() {
 fn token_late(served: &Served) -> String {
     served.token(&["--rights", "append", "--namespace", "main", "--domain", "all"])
 }
+
+/// The server does what it says of itself, whatever it is asked. Spec: P-7-3.
+#[test]
+fn the_description_is_true() {
+    let served = Served::plain("server-openapi");
+    let (admin, append) = (served.admin(), served.append("main"));
+    served.run_plain(&admin, &["init", "--no-encryption"]).assert_code(0);
+    let (status, description) = served.ask(None, "GET", "/openapi.json", None);
+    assert_eq!(status, 200);
+    let description: serde_json::Value = serde_json::from_slice(&description).unwrap();
+    // What it names is there, and what it does not name is not.
+    for (path, methods) in description["paths"].as_object().unwrap() {
+        let asked =
+            path.replace("{namespace}", "main").replace("{kind}", "data").replace("{name}", &"0".repeat(64));
+        for method in ["get", "head", "put", "post", "delete", "patch"] {
+            let is_named = methods.get(method).is_some() || method == "head" && methods.get("get").is_some();
+            let (status, body) = served.ask(Some(&admin), &method.to_uppercase(), &asked, None);
+            assert_eq!(status != 405, is_named, "{method} {path}: {status}");
+            assert!(!body.starts_with(b"there is nothing here"), "{method} {path}");
+        }
+    }
+    for token in [&admin, &append] {
+        let mut schemathesis = tool_of_python("schemathesis");
+        schemathesis.args(["run", &format!("{}/openapi.json", served.url), "--no-color", "--seed", "1"]);
+        schemathesis.args(["--header", &format!("Authorization: Bearer {token}"), "--max-examples", "20"]);
+        schemathesis.args(["--phases", "examples,coverage,fuzzing", "--suppress-health-check", "all"]);
+        schemathesis.args([
+            "--checks",
+            "status_code_conformance,content_type_conformance,response_schema_conformance",
+        ]);
+        let done = schemathesis.current_dir(served.directory.path()).output().unwrap();
+        let said =
+            String::from_utf8_lossy(&done.stdout).into_owned() + &String::from_utf8_lossy(&done.stderr);
+        assert!(done.status.success(), "{said}");
+    }
+    assert_eq!(served.ask(None, "GET", "/healthz", None).0, 200);
+}
+
+/// A program of a Python package that the tests have installed.
+fn tool_of_python(name: &str) -> Command {
+    let path = diptych_tests::target().join("venv/bin").join(name);
+    assert!(path.exists(), "{} is missing: cargo xtask test", path.display());
+    let mut command = Command::new(path);
+    command.stdin(Stdio::null());
+    command
+}
