@@ -28,8 +28,6 @@ use crate::limit::Limit;
 use crate::problem::{Problem, ProblemClass, Result};
 use crate::server::Server;
 
-/// How long a client may send nothing of a file that it is sending.
-const SILENCE_MAX: Duration = Duration::from_secs(60);
 /// How long a file waits until it may arrive.
 const WAIT_MAX: Duration = Duration::from_secs(30);
 /// How much is taken of what is refused, and for how long.
@@ -328,8 +326,8 @@ async fn take(access: Access, name: FileName, mut body: Body) -> Result<()> {
     };
     let mut broken = None;
     loop {
-        let part = match tokio::time::timeout(SILENCE_MAX, body.frame()).await {
-            Err(_) => Some(format!("nothing more of {name} came for {} s", SILENCE_MAX.as_secs())),
+        let part = match tokio::time::timeout(server.silence_max, body.frame()).await {
+            Err(_) => Some(format!("nothing more of {name} came for {} s", server.silence_max.as_secs())),
             Ok(None) => break,
             Ok(Some(Err(error))) => Some(format!("{name} broke off: {error}")),
             Ok(Some(Ok(frame))) => match frame.into_data() {

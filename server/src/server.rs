@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::sync::Semaphore;
@@ -18,6 +19,8 @@ use crate::problem::{Problem, ProblemClass, Result};
 use crate::records::Records;
 use crate::tokens::{Token, TokenStore, random};
 
+/// How long a client may send nothing of a file that it is sending.
+const SILENCE_MAX: Duration = Duration::from_secs(60);
 /// Files that arrive at once. Others wait unread, and hold no more than their streams' windows.
 const ARRIVING_MAX: usize = 64;
 /// Files that are looked at at once, each of which may take the memory of a large chunk or two.
@@ -45,6 +48,8 @@ pub struct Server {
     pub validating: Arc<Semaphore>,
     /// The rates of tokens: what they send, and what they fetch.
     rates: Mutex<HashMap<String, (Option<u64>, Arc<[Limit; 2]>)>>,
+    /// How long a client may send nothing of a file that it is sending.
+    pub silence_max: Duration,
     /// It takes no new work.
     pub is_draining: AtomicBool,
 }
@@ -75,6 +80,7 @@ impl Server {
             arriving: Arc::new(Semaphore::new(ARRIVING_MAX)),
             validating: Arc::new(Semaphore::new(VALIDATING_MAX)),
             rates: Mutex::default(),
+            silence_max: SILENCE_MAX,
             is_draining: AtomicBool::new(false),
         })
     }

@@ -22,6 +22,7 @@ mod repository_verbs;
 mod restore;
 mod reuse;
 mod server;
+mod server_hostile;
 mod spec;
 mod stability;
 mod support;

@@ -20,7 +20,7 @@ const PASSWORD: &str = "a password";
 /// A server and what its clients have.
 pub struct Served {
     pub directory: TestDir,
-    child: Child,
+    pub child: Child,
     location: String,
     /// Without the namespace.
     pub url: String,
@@ -28,7 +28,7 @@ pub struct Served {
 }
 
 impl Served {
-    fn start(name: &str, arguments: &[&str]) -> Self {
+    pub fn start(name: &str, arguments: &[&str]) -> Self {
         let directory = TestDir::new(name);
         fs::create_dir(directory.join("root")).unwrap();
         Self::in_directory(directory, arguments)
@@ -43,7 +43,7 @@ impl Served {
     }
 
     /// Started by `command`, which runs our command in a place of its own.
-    fn by(mut command: Command, directory: TestDir, arguments: &[&str]) -> Self {
+    pub fn by(mut command: Command, directory: TestDir, arguments: &[&str]) -> Self {
         command.args(["serve", "--log", "none", "--root"]).arg(directory.join("root"));
         command.arg("--state").arg(directory.join("state")).args(arguments);
         let mut child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
@@ -65,7 +65,7 @@ impl Served {
         format!("{}/{namespace}", self.location)
     }
 
-    fn local(&self, namespace: &str) -> PathBuf {
+    pub fn local(&self, namespace: &str) -> PathBuf {
         self.directory.join("root").join(namespace)
     }
 
@@ -112,7 +112,7 @@ impl Served {
     }
 
     /// What the server answers to somebody who speaks HTTP: status and body.
-    fn ask(&self, token: Option<&str>, method: &str, path: &str, body: Option<&Path>) -> (u16, Vec<u8>) {
+    pub fn ask(&self, token: Option<&str>, method: &str, path: &str, body: Option<&Path>) -> (u16, Vec<u8>) {
         let mut curl = tool("curl");
         curl.args([
             "--silent",
@@ -151,12 +151,12 @@ impl Served {
         (status, said["class"].as_str().unwrap_or_default().to_owned())
     }
 
-    fn put_named(&self, token: &str, kind: &str, bytes: &[u8]) -> (u16, String) {
+    pub fn put_named(&self, token: &str, kind: &str, bytes: &[u8]) -> (u16, String) {
         self.put(token, kind, blake3::hash(bytes).to_hex().as_str(), bytes)
     }
 
     /// Two trees of some size.
-    fn make_trees(&self) {
+    pub fn make_trees(&self) {
         for (tree, seed) in [("one", 1_u64), ("two", 2)] {
             for n in 0..40_u64 {
                 let path = self.directory.join(format!("{tree}/{}/{n}", n % 3));
@@ -179,7 +179,7 @@ impl Drop for Served {
 }
 
 /// Names of the files in a directory of a local repository, those in directories below it as well.
-fn names(directory: &Path) -> Vec<String> {
+pub fn names(directory: &Path) -> Vec<String> {
     let mut found = Vec::new();
     for entry in fs::read_dir(directory).unwrap() {
         let entry = entry.unwrap();
