@@ -26,6 +26,7 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("zstd", "zstd"),
     ("mtree", "mtree-netbsd"),
     ("strace", "strace"),
+    ("systemd-analyze", "systemd"),
     ("bsdtar", "libarchive-tools"),
     ("curl", "curl"),
     ("casync", "casync"),

@@ -919,3 +919,19 @@ fn tool_of_python(name: &str) -> Command {
     command.stdin(Stdio::null());
     command
 }
+
+/// systemd takes the unit, and finds little that it could do besides its work.
+#[test]
+fn the_unit_is_sound() {
+    let directory = TestDir::new("server-unit");
+    let unit =
+        fs::read_to_string(diptych_tests::root().join("contrib/systemd/diptych-serve.service")).unwrap();
+    // It is verified that the program is there.
+    let path = directory.join("diptych-serve.service");
+    fs::write(&path, unit.replace("/usr/local/bin/diptych", binary().to_str().unwrap())).unwrap();
+    let verified = tool("systemd-analyze").args(["verify", "--man=no"]).arg(&path).output().unwrap();
+    let said = String::from_utf8_lossy(&verified.stderr).into_owned();
+    let of_unit: Vec<&str> = said.lines().filter(|line| line.contains("diptych-serve")).collect();
+    assert!(verified.status.success() && of_unit.is_empty(), "{said}");
+    output(tool("systemd-analyze").args(["security", "--offline=true", "--threshold=20"]).arg(&path));
+}
