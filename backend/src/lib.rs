@@ -70,6 +70,11 @@ pub trait Backend: Send + Sync {
     /// are deleted when nothing names them any more, so one that comes back does no harm.
     fn delete(&self, file: &FileName) -> Result<()>;
 
+    /// Refuses whoever may see what is there and not read contents, before each content is refused by itself.
+    fn may_read_contents(&self) -> Result<()> {
+        Ok(())
+    }
+
     /// Deletes a file that nobody waits to be gone, and that does no harm if it stays: where files are far away, not
     /// before this returns.
     fn delete_soon(&self, file: &FileName) {

@@ -51,6 +51,8 @@ impl Namespaces {
                 let namespace = Arc::new(Namespace::new(name, backend));
                 // One that is not there is not remembered: anybody could ask for any number of those.
                 if root.join(name).is_dir() {
+                    // What a server left that was killed. If it cannot be removed, whoever sends is told why.
+                    let _ = namespace.backend.remove_leftovers();
                     open.insert(name.to_owned(), Arc::clone(&namespace));
                 }
                 Ok(namespace)

@@ -121,8 +121,6 @@ impl IntoResponse for Problem {
         if self.class == ProblemClass::Unauthenticated {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
-        // An answer that comes before the whole request did: the rest is of no use.
-        response.extensions_mut().insert(self.class);
         response
     }
 }

@@ -78,7 +78,7 @@ fn cat_of_snapshot(arguments: &Arguments, range: Range, common: &Common) -> Resu
         Error::Usage(what.to_owned())
     })?;
     let terminal = Terminal::quiet(common);
-    let repository = repository.open(&*terminal)?;
+    let repository = repository.open_to_read(&*terminal)?;
     let snapshot = find(&list(&repository, &*terminal)?, text, &arguments.filter.filter())?;
     let located = locate(&repository, &snapshot, Some(Path::new(path)))?;
     cat(&located.open, &located.path, range, &mut output::results())

@@ -65,7 +65,7 @@ pub struct Arguments {
 
 pub(super) fn run(arguments: &Arguments, common: &Common) -> Result<Outcome> {
     let terminal = Terminal::new(common, arguments.json.json.then_some(JsonTo::Output));
-    let from = arguments.repository.open(&*terminal)?;
+    let from = arguments.repository.open_to_read(&*terminal)?;
     let other = RepositoryOptions {
         repository: arguments.to.clone(),
         password: PasswordOptions::of_file(arguments.to_password_file.clone(), "DIPTYCH_TO_PASSWORD"),

@@ -227,6 +227,13 @@ impl RepositoryOptions {
         }
     }
 
+    /// Opens the repository for whoever is going to read contents.
+    pub fn open_to_read(&self, progress: &dyn Progress) -> Result<Repository> {
+        let repository = self.open(progress)?;
+        repository.backend().may_read_contents().map_err(told)?;
+        Ok(repository)
+    }
+
     /// Opens the repository.
     pub fn open(&self, progress: &dyn Progress) -> Result<Repository> {
         let given = self.password.given()?;

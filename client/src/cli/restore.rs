@@ -120,7 +120,7 @@ impl Arguments {
 pub(super) fn run(arguments: &Arguments, common: &Common) -> Result<Outcome> {
     let options = arguments.options()?;
     let terminal = Terminal::new(common, arguments.json.json.then_some(JsonTo::Output));
-    let repository = arguments.repository.open(&*terminal)?;
+    let repository = arguments.repository.open_to_read(&*terminal)?;
     let (text, path) = split(&arguments.snapshot);
     let listed = list(&repository, &*terminal)?;
     let snapshot = find(&listed, text, &arguments.filter.filter())?;

@@ -297,6 +297,20 @@ impl Backend for Remote {
         }
     }
 
+    fn may_read_contents(&self) -> Result<()> {
+        let said = self.get(self.transport.base().to_owned(), DOCUMENT_MAX)?;
+        let said: serde_json::Value = serde_json::from_slice(&said).unwrap_or_default();
+        let rights = said.get("rights").and_then(|rights| rights.as_array().cloned()).unwrap_or_default();
+        if rights.iter().any(|right| right == "read" || right == "admin") {
+            return Ok(());
+        }
+        let what = format!(
+            "{}: the token that was given may not read contents; give one with the right to read",
+            self.location()
+        );
+        Err(Error::new(Class::Denied, what))
+    }
+
     fn delete_soon(&self, file: &FileName) {
         self.cache.remove(file);
         self.ahead.forget();

@@ -28,6 +28,9 @@ use super::{Credentials, connect, tls, word_of};
 
 /// How long a server that does not answer is tried.
 const TRY_FOR: Duration = Duration::from_secs(120);
+/// How long a connection lives that was none to begin with, and how often a request is begun anew at the most.
+const CARRIED_MIN: Duration = Duration::from_secs(5);
+const ATTEMPTS_MAX: u32 = 100;
 /// The first pause between two tries, and the longest.
 const PAUSE_MIN: Duration = Duration::from_millis(200);
 const PAUSE_MAX: Duration = Duration::from_secs(10);
@@ -196,9 +199,12 @@ impl Transport {
 
     /// Asks, and hands the answer over part by part. Gives what the server says its length is.
     pub fn fetch(&self, ask: &Ask, take: &mut Take<'_>) -> Result<Option<u64>> {
-        let begun = Instant::now();
+        let mut failing = Instant::now();
         let mut pause = PAUSE_MIN;
+        let mut attempts = 0;
         loop {
+            attempts += 1;
+            let begun = Instant::now();
             let lost = match self.runtime.block_on(self.attempt(ask, take)) {
                 Ok(length) => return Ok(length),
                 Err(Failure::Told(error)) => return Err(error),
@@ -210,7 +216,14 @@ impl Transport {
                 lost.kind(),
                 io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput | io::ErrorKind::NotFound
             );
-            if is_final || begun.elapsed() + pause > TRY_FOR {
+            // A connection that carried something for a while was one: that it broke is the first failure, not another one.
+            if begun.elapsed() > CARRIED_MIN
+                && lost.kind() != io::ErrorKind::TimedOut
+                && attempts < ATTEMPTS_MAX
+            {
+                (failing, pause) = (Instant::now(), PAUSE_MIN);
+            }
+            if is_final || failing.elapsed() + pause > TRY_FOR {
                 let what = format!("{}: the server cannot be reached", self.location());
                 return Err(Error::io(what, lost));
             }

@@ -6,6 +6,8 @@ import sys
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.ui import WebDriverWait
+from selenium.common.exceptions import NoSuchElementException, StaleElementReferenceException
 
 url, admin, append, directory = sys.argv[1:]
 options = webdriver.ChromeOptions()
@@ -15,8 +17,15 @@ options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "A
 browser = webdriver.Chrome(options=options, service=webdriver.ChromeService("/usr/bin/chromedriver"))
 
 
-def text():
-    return browser.find_element(By.TAG_NAME, "main").text
+def see(*words, title):
+    """Waits until the page of this title is there with these words."""
+
+    def is_there(browser):
+        text = browser.find_element(By.TAG_NAME, "main").text
+        return browser.title.startswith(title) and all(word in text for word in words)
+
+    passing = [NoSuchElementException, StaleElementReferenceException]
+    WebDriverWait(browser, 60, ignored_exceptions=passing).until(is_there, f"{title}: {words}")
 
 
 def press(*keys):
@@ -25,28 +34,31 @@ def press(*keys):
 
 try:
     browser.get(url + "/")
+    see("Token", title="Sign in")
     assert browser.current_url == url + "/ui/sign-in", browser.current_url
     press("dpt_wrong", Keys.ENTER)
-    assert "not good here" in text(), text()
+    see("not good here", title="Sign in")
     press(admin, Keys.ENTER)
-    assert "main" in text() and "secret" in text(), text()
+    see("main", "secret", title="Repositories")
     browser.find_element(By.LINK_TEXT, "main").send_keys(Keys.ENTER)
-    assert "nightly" in text() and "<b>host" in text(), text()
+    see("nightly", "<b>host", title="main")
     browser.save_screenshot(directory + "/overview.png")
     browser.find_element(By.PARTIAL_LINK_TEXT, "tree").send_keys(Keys.ENTER)
+    see("odd", "sparse", title="/")
     browser.find_element(By.LINK_TEXT, "odd").send_keys(Keys.ENTER)
-    assert "<script>alert(1)<x>" in text(), text()
+    see("<script>alert(1)<x>", title="/")
     browser.save_screenshot(directory + "/directory.png")
     browser.get(url + "/ui/secret")
-    assert "encrypted" in text(), text()
+    see("encrypted", title="secret")
     browser.find_element(By.CSS_SELECTOR, "header button").send_keys(Keys.ENTER)
-    assert "Sign in" in text(), text()
+    see("Token", title="Sign in")
     # Whoever may append sees the list, and no way into it.
     press(append, Keys.ENTER)
+    see("Snapshots", title="main")
     assert browser.current_url == url + "/ui/main", browser.current_url
     assert not browser.find_elements(By.PARTIAL_LINK_TEXT, "tree")
     browser.get(url + "/ui/secret")
-    assert "Sign in" in text(), text()
+    see("Token", title="Sign in")
     complaints = [entry for entry in browser.get_log("browser") if entry["level"] != "DEBUG"]
     # That a wrong token was refused is the one thing that a browser remarks upon.
     complaints = [entry for entry in complaints if "401 (Unauthorized)" not in entry["message"]]
