@@ -86,6 +86,11 @@ pub trait Backend: Send + Sync {
         1
     }
 
+    /// How many reads it is worth to have on their way at once.
+    fn reads_at_once(&self) -> usize {
+        1
+    }
+
     /// Removes what writers left that were ended before they kept their files or dropped them, and says how many files
     /// that were. Nothing is taken from a writer that may be alive.
     fn remove_leftovers(&self) -> Result<u64>;

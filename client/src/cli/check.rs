@@ -75,7 +75,7 @@ pub(super) fn run(arguments: &Arguments, common: &Common) -> Result<Outcome> {
         cache: cache_directory(),
         host: host_name(),
         user: user_name(),
-        threads: arguments.threads.count(),
+        threads: arguments.threads.count_for(&**repository.backend()),
         interrupt: signals::watch(),
     };
     let found = |finding: &Finding| match terminal.json() {

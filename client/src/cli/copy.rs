@@ -85,7 +85,7 @@ pub(super) fn run(arguments: &Arguments, common: &Common) -> Result<Outcome> {
     let interrupt = signals::watch();
     let options = CopyOptions {
         compression: arguments.compression,
-        threads: arguments.threads.count(),
+        threads: arguments.threads.count_for(&**from.backend()),
         interrupt: &interrupt,
     };
     let losses = Losses::new(&*terminal);

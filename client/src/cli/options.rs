@@ -22,7 +22,7 @@ pub struct Common {
 /// How many threads to use.
 #[derive(clap::Args)]
 pub struct Threads {
-    /// Threads to use; by default as many as there are processors.
+    /// Threads to use; by default as many as there are processors, and more to read from a server.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     threads: Option<u16>,
 }
@@ -33,6 +33,14 @@ impl Threads {
         match self.threads {
             Some(threads) => threads.into(),
             None => std::thread::available_parallelism().map_or(1, usize::from).min(64),
+        }
+    }
+
+    /// The number for whoever reads from there: where files are far away, more wait than work.
+    pub fn count_for(&self, backend: &dyn diptych_backend::Backend) -> usize {
+        match self.threads {
+            Some(threads) => threads.into(),
+            None => self.count().max(backend.reads_at_once()),
         }
     }
 }

@@ -118,9 +118,11 @@ impl Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments, common: &Common) -> Result<Outcome> {
-    let options = arguments.options()?;
+    // What makes no sense is told before anybody is asked for a password.
+    let mut options = arguments.options()?;
     let terminal = Terminal::new(common, arguments.json.json.then_some(JsonTo::Output));
     let repository = arguments.repository.open_to_read(&*terminal)?;
+    options.threads = arguments.threads.count_for(&**repository.backend());
     let (text, path) = split(&arguments.snapshot);
     let listed = list(&repository, &*terminal)?;
     let snapshot = find(&listed, text, &arguments.filter.filter())?;

@@ -33,6 +33,8 @@ use transport::{Ask, Transport};
 
 /// Files that are sent at once: enough to fill a line that is long and wide.
 const WRITES_AT_ONCE: usize = 4;
+/// Reads that are on their way at once, for the same reason.
+const READS_AT_ONCE: usize = 8;
 /// Longest list: of 25 million files.
 const LIST_MAX: u64 = 1_000_000_000;
 /// Length of a listed file.
@@ -315,6 +317,10 @@ impl Backend for Remote {
         self.cache.remove(file);
         self.ahead.forget();
         self.ahead.finish_later(Ask::new(Method::DELETE, self.transport.path_of(file)));
+    }
+
+    fn reads_at_once(&self) -> usize {
+        READS_AT_ONCE
     }
 
     fn writes_at_once(&self) -> usize {
