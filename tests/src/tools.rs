@@ -1,6 +1,7 @@
 //! Other people's tools: what they say of two trees must be the same.
 
 use std::collections::BTreeMap;
+use std::io::{Seek, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::{env, fs};
@@ -49,6 +50,24 @@ pub fn python() -> Command {
     let mut command = Command::new(python);
     command.arg("-B").stdin(Stdio::null());
     command
+}
+
+/// What a tool makes of some bytes. It must succeed.
+#[track_caller]
+pub fn output_of(command: &mut Command, input: &[u8]) -> Vec<u8> {
+    let mut file = tempfile();
+    file.write_all(input).unwrap();
+    file.rewind().unwrap();
+    output(command.stdin(file))
+}
+
+/// A file without a name.
+fn tempfile() -> fs::File {
+    let path =
+        crate::target().join(format!("input-{}-{:?}", std::process::id(), std::thread::current().id()));
+    let file = fs::File::options().create(true).truncate(true).read(true).write(true).open(&path).unwrap();
+    fs::remove_file(path).unwrap();
+    file
 }
 
 /// What a tool prints. It must succeed.

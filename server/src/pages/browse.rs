@@ -88,18 +88,17 @@ pub(super) async fn page(
             }
             return Ok(Answer::Response(download::file(&opened.archive, opened.payload, &found, rate)?));
         }
-        if asked.download.is_some() {
+        if let Some(form) = &asked.download {
             let name = path.rsplit(|byte| *byte == b'/').next().filter(|name| !name.is_empty());
             let source = opened.record.path.as_deref().unwrap_or(&opened.record.name);
             let name = name.or_else(|| source.rsplit(|byte| *byte == b'/').find(|name| !name.is_empty()));
             let name = name.unwrap_or(b"root").to_vec();
-            return Ok(Answer::Response(download::directory(
-                opened.archive,
-                opened.payload,
-                found,
-                &name,
-                rate,
-            )));
+            let download = match &**form {
+                "tar" => download::directory,
+                "zip" => download::zip,
+                _ => return Err(Problem::missing("such a form")),
+            };
+            return Ok(Answer::Response(download(opened.archive, opened.payload, found, &name, rate)));
         }
         Ok(Answer::Page(Box::new(opened.page(&access, &snapshot, archive, &path, &found, asked.from)?)))
     })

@@ -1,4 +1,4 @@
-//! Files and directories to take away: a file as it is, a directory as tar.
+//! Files and directories to take away: a file as it is, a directory as tar or zip.
 
 use std::ffi::OsStr;
 use std::io::{self, Read, Write};
@@ -16,7 +16,7 @@ use diptych_repository::StreamReader;
 use tokio::sync::mpsc;
 
 use super::content::Content;
-use super::names::to_address;
+use super::names::{to_address, to_text};
 use crate::limit::Limit;
 use crate::routes::{PART, PARTS_MAX, Parts};
 
@@ -112,6 +112,77 @@ pub(super) fn directory(
         archive.walk(&found, &top, &mut tar).map_err(io::Error::other)?;
         tar.builder.into_inner().map(drop)
     })
+}
+
+/// The same as zip, which keeps less of what a file is, and which every machine can open.
+pub(super) fn zip(
+    archive: Archive,
+    payload: Arc<StreamReader>,
+    found: Found,
+    name: &[u8],
+    rate: Arc<[Limit; 2]>,
+) -> Response {
+    let top = name.to_vec();
+    answer(&[name, b".zip"].concat(), "application/zip", rate, move |out| {
+        let mut zip = Zip { writer: zip::ZipWriter::new_stream(out), payload };
+        archive.walk(&found, &top, &mut zip).map_err(io::Error::other)?;
+        zip.writer.finish().map(drop).map_err(io::Error::other)
+    })
+}
+
+struct Zip<'o> {
+    writer: zip::ZipWriter<zip::write::StreamWriter<&'o mut dyn Write>>,
+    payload: Arc<StreamReader>,
+}
+
+impl Zip<'_> {
+    fn options(row: &Row<'_>) -> zip::write::SimpleFileOptions {
+        let time = jiff::Timestamp::from_second(row.mtime().seconds).unwrap_or_default();
+        let time = time.to_zoned(jiff::tz::TimeZone::UTC);
+        let part = |value: i8| u8::try_from(value).unwrap_or_default();
+        // A zip knows no time before 1980, and none after 2107.
+        let modified = zip::DateTime::from_date_and_time(
+            u16::try_from(time.year()).unwrap_or_default(),
+            part(time.month()),
+            part(time.day()),
+            part(time.hour()),
+            part(time.minute()),
+            part(time.second()),
+        );
+        zip::write::SimpleFileOptions::default()
+            .compression_method(zip::CompressionMethod::Stored)
+            .unix_permissions(row.mode() & 0o777)
+            .large_file(row.size() > u32::MAX.into())
+            .last_modified_time(modified.unwrap_or_default())
+    }
+}
+
+fn zipped<T>(result: zip::result::ZipResult<T>) -> Result<T, Error> {
+    result.map_err(|error| Error::io("the zip cannot be written", io::Error::from(error)))
+}
+
+impl Visitor for Zip<'_> {
+    fn enter(&mut self, path: &[u8], row: &Row<'_>) -> Result<Descend, Error> {
+        zipped(self.writer.add_directory(to_text(path), Self::options(row)))?;
+        Ok(Descend::Enter)
+    }
+
+    fn entry(&mut self, path: &[u8], row: &Row<'_>) -> Result<(), Error> {
+        match row.kind() {
+            Kind::File => {
+                let content = row.content()?;
+                zipped(self.writer.start_file(to_text(path), Self::options(row)))?;
+                let mut from = Content::new(Arc::clone(&self.payload), content);
+                let copied = io::copy(&mut from, &mut self.writer);
+                copied.map(drop).map_err(|error| Error::io("the zip cannot be written", error))
+            }
+            Kind::Symlink => {
+                zipped(self.writer.add_symlink(to_text(path), to_text(row.target()), Self::options(row)))
+            }
+            // zip has nothing for the rest.
+            _ => Ok(()),
+        }
+    }
 }
 
 struct Tar<'o> {

@@ -28,6 +28,16 @@ pub(super) fn show(name: &[u8]) -> String {
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
+/// A path as text, for what knows no other: bytes that are none stand as digits, so that no two paths become one.
+pub(super) fn to_text(path: &[u8]) -> String {
+    let mut text = String::new();
+    for chunk in path.utf8_chunks() {
+        text.push_str(chunk.valid());
+        chunk.invalid().iter().for_each(|byte| text.push_str(&format!("\\x{byte:02X}")));
+    }
+    text
+}
+
 /// A number of bytes in the unit that suits it.
 pub(super) fn show_size(bytes: u64) -> String {
     const UNITS: [&str; 6] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
@@ -71,6 +81,7 @@ mod tests {
         for path in [&b"a/b c"[..], b"<&\"'>", b"\xff\n%2f", "é".as_bytes()] {
             assert_eq!(from_address(&to_address(path)), path);
         }
+        assert_eq!(to_text(b"a/\xff\xc3\xa9"), "a/\\xFF\u{e9}");
         assert_eq!(to_address(b"a/<"), "a/%3C");
         assert_eq!(show(b"a\n\x1bb"), "a\u{fffd}\u{fffd}b");
     }

@@ -97,6 +97,17 @@ fn files_and_directories_can_be_looked_at_and_taken_away() {
             .unwrap()
     };
     assert_eq!(compare(&served.directory.join("tree"), &copy.join("tree")), "");
+    // And as zip, by somebody else's eyes.
+    let (_, headers, zip) = get(&served, &admin, &format!("{root}?download=zip"));
+    assert!(headers.contains("filename*=utf-8''tree.zip"), "{headers}");
+    let archive = served.directory.join("tree.zip");
+    fs::write(&archive, zip).unwrap();
+    let script = "import sys, zipfile\nzip = zipfile.ZipFile(sys.argv[1])\nassert zip.testzip() is None\n\
+        print(len(zip.namelist()), zip.getinfo('tree/sparse').file_size, zip.read('tree/page.html').decode())";
+    let said = output(python().args(["-c", script]).arg(&archive));
+    let expected = format!("{} {} <script>document.title = 'taken over'</script>\n", ODD.len() + 5, 3 << 20);
+    assert_eq!(String::from_utf8(said).unwrap(), expected);
+    assert_eq!(get(&served, &admin, &format!("{root}?download=rar")).0, 404);
     // Nobody else looks into anything.
     assert_eq!(get(&served, &append, "/ui/main").0, 200);
     for path in [root, odd, &files[0]] {

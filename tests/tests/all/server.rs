@@ -937,3 +937,78 @@ fn the_unit_is_sound() {
     assert!(verified.status.success() && of_unit.is_empty(), "{said}");
     output(tool("systemd-analyze").args(["security", "--offline=true", "--threshold=20"]).arg(&path));
 }
+
+/// Two servers with states of their own offer the same repository: each takes what the other has taken.
+#[test]
+fn two_servers_share_a_repository() {
+    let served = Served::plain("server-two");
+    served.make_trees();
+    let admin = served.admin();
+    served.run(&admin, &["init"]).assert_code(0);
+    let mut command = Command::new(binary());
+    command.args(["serve", "--log", "none", "--plain", "--listen", "127.0.0.1:0", "--root"]);
+    command.arg(served.directory.join("root")).arg("--state").arg(served.directory.join("state-2"));
+    let mut second = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(second.stderr.take().unwrap()).read_line(&mut line).unwrap();
+    let location = format!("{}/main", line.trim().strip_prefix("serving at ").unwrap());
+    let mut token = Command::new(binary());
+    token
+        .args(["token", "create", "x", "--rights", "admin", "--state"])
+        .arg(served.directory.join("state-2"));
+    let token = finish(&mut token).assert_code(0).text().trim().to_owned();
+    let run = |arguments: &[&str]| finish(&mut served.client(&token, &location, arguments)).assert_code(0);
+    let mut clients: Vec<Child> = (0..2)
+        .map(|n| {
+            let host = format!("host-{n}");
+            let arguments = ["-q", "backup", "one", "two", "--host", &host];
+            let (token, location) =
+                if n == 0 { (&admin, served.repository("main")) } else { (&token, location.clone()) };
+            served.client(token, &location, &arguments).spawn().unwrap()
+        })
+        .collect();
+    assert!(clients.iter_mut().all(|client| client.wait().unwrap().success()));
+    served.run(&admin, &["backup", "one"]).assert_code(0);
+    run(&["backup", "two"]);
+    assert_eq!(run(&["snapshots"]).text().lines().count(), 4);
+    run(&["check", "--read-data"]);
+    second.kill().unwrap();
+    second.wait().unwrap();
+}
+
+/// A certificate that is renewed is used without a new start.
+#[test]
+fn a_renewed_certificate_is_used() {
+    // Two servers make one each.
+    let mut made = ["server-cert-1", "server-cert-2"].map(|name| {
+        let served = Served::start(name, &["--listen", "127.0.0.1:0"]);
+        let read = |file: &str| fs::read(served.directory.join("state").join(file)).unwrap();
+        (read("cert.pem"), read("key.pem"), served.fingerprint.clone().unwrap())
+    });
+    let directory = TestDir::new("server-cert");
+    fs::create_dir(directory.join("root")).unwrap();
+    let [cert, key] = ["cert.pem", "key.pem"].map(|name| directory.join(name));
+    let place = |(certificate, private, _): &(Vec<u8>, Vec<u8>, String)| {
+        fs::write(&key, private).unwrap();
+        fs::write(&cert, certificate).unwrap();
+    };
+    place(&made[0]);
+    let arguments =
+        ["--listen", "127.0.0.1:0", "--cert", cert.to_str().unwrap(), "--key", key.to_str().unwrap()]
+            .map(str::to_owned);
+    let mut served = Served::in_directory(directory, &arguments.each_ref().map(String::as_str));
+    assert_eq!(served.fingerprint.as_ref(), Some(&made[0].2));
+    let admin = served.admin();
+    served.run(&admin, &["init"]).assert_code(0);
+    place(&made[1]);
+    served.fingerprint = Some(std::mem::take(&mut made[1].2));
+    let mut is_used = false;
+    for _ in 0..60 {
+        std::thread::sleep(std::time::Duration::from_millis(500));
+        is_used = served.run(&admin, &["snapshots"]).code == Some(0);
+        if is_used {
+            break;
+        }
+    }
+    assert!(is_used);
+}

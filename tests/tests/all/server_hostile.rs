@@ -7,6 +7,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
+use diptych_format::pack::{
+    ChunkHeader, ChunkKind, Codec, InnerHeader, PackHolds, PackTrailer, Seal, TRAILER_LENGTH,
+    directory_digest, encode_directory, encode_header,
+};
 use diptych_server::jobs::Jobs;
 use diptych_server::{Listen, Namespaces, NewToken, Rights, Server, TokenStore};
 use diptych_tests::TestDir;
@@ -187,5 +191,42 @@ fn a_full_disk_is_told_and_loses_nothing() {
     assert!(said.contains("No space left") && said.contains("(full)"), "{said}");
     served.run(&admin, &["check", "--read-data"]).assert_code(0);
     served.run(&admin, &["restore", "latest", "--target", "out"]).assert_code(0);
+    served.assert_lives();
+}
+
+/// A pack of one chunk, which a few bytes are said to stand for: as many as a `u32` can say, or as few as a chunk may have.
+fn bomb(raw_length: u32) -> Vec<u8> {
+    let data = diptych_tests::tools::output_of(tool("zstd").args(["-q", "-c"]), &vec![0; 1 << 28]);
+    let stored = [&InnerHeader { codec: Codec::Zstd, raw_length }.encode()[..], &data].concat();
+    let header = ChunkHeader {
+        id: diptych_format::Digest([7; 32]),
+        stored_length: stored.len() as u32,
+        kind: ChunkKind::Payload,
+        seal: Seal::None,
+    };
+    let directory = encode_directory(&[header], 0).unwrap();
+    let start = [&encode_header(PackHolds::Payload)[..], &header.encode(), &stored].concat();
+    let trailer = PackTrailer {
+        directory_digest: directory_digest(&directory),
+        directory_length: directory.len() as u64,
+        pack_length: (start.len() + directory.len() + TRAILER_LENGTH) as u64,
+    };
+    [&start[..], &directory, &trailer.encode()].concat()
+}
+
+#[test]
+fn a_chunk_that_would_fill_the_memory_is_refused() {
+    let served = Served::plain("hostile-bomb");
+    let admin = served.admin();
+    served.run_plain(&admin, &["init", "--no-encryption"]).assert_code(0);
+    for raw_length in [u32::MAX, 16 << 20, 1] {
+        let (status, class) = served.put_named(&admin, "data", &bomb(raw_length));
+        assert!(
+            matches!((status, &*class), (422, "corrupt") | (413, "limit")),
+            "{raw_length}: {status} {class}"
+        );
+    }
+    let memory = served.status("VmHWM");
+    assert!(memory < 256 << 10, "{memory} KiB");
     served.assert_lives();
 }
