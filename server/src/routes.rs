@@ -28,6 +28,8 @@ use crate::limit::Limit;
 use crate::problem::{Problem, ProblemClass, Result};
 use crate::server::Server;
 
+/// How long a client may take nothing of an answer.
+const TAKEN_MAX: Duration = Duration::from_secs(120);
 /// How long a file waits until it may arrive.
 const WAIT_MAX: Duration = Duration::from_secs(30);
 /// How much is taken of what is refused, and for how long.
@@ -222,11 +224,21 @@ fn read_parts(
         let mut part = vec![0; count as usize];
         let read = backend.read_at(name, &mut part, start);
         let failed = read.is_err();
-        // Whoever wanted it may have gone.
-        if parts.blocking_send(read.map(|()| part.into()).map_err(io::Error::other)).is_err() || failed {
+        if hand_over(parts, read.map(|()| part.into()).map_err(io::Error::other)).is_err() || failed {
             return;
         }
         start += count;
+    }
+}
+
+/// Hands a part to the connection, from a thread that may wait. Whoever takes nothing for long, or has gone, gets no more:
+/// the thread is needed elsewhere.
+pub(crate) fn hand_over(parts: &mpsc::Sender<io::Result<Bytes>>, part: io::Result<Bytes>) -> io::Result<()> {
+    let sent = async { tokio::time::timeout(TAKEN_MAX, parts.send(part)).await };
+    match tokio::runtime::Handle::current().block_on(sent) {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(_)) => Err(io::ErrorKind::BrokenPipe.into()),
+        Err(_) => Err(io::ErrorKind::TimedOut.into()),
     }
 }
 

@@ -18,7 +18,7 @@ use tokio::sync::mpsc;
 use super::content::Content;
 use super::names::{to_address, to_text};
 use crate::limit::Limit;
-use crate::routes::{PART, PARTS_MAX, Parts};
+use crate::routes::{PART, PARTS_MAX, Parts, hand_over};
 
 /// Sends parts to whoever downloads, no faster than they may.
 struct Output {
@@ -34,7 +34,7 @@ impl Output {
         }
         let part = std::mem::replace(&mut self.buffer, Vec::with_capacity(PART));
         std::thread::sleep(self.rate[1].delay(part.len()));
-        self.parts.blocking_send(Ok(part.into())).map_err(|_| io::ErrorKind::BrokenPipe.into())
+        hand_over(&self.parts, Ok(part.into()))
     }
 }
 
@@ -66,7 +66,7 @@ fn answer(
         let mut output = Output { parts, buffer: Vec::with_capacity(PART), rate };
         if let Err(error) = write(&mut output).and_then(|()| output.flush()) {
             tracing::warn!(%error, "a download has broken off");
-            let _ = failed.blocking_send(Err(error));
+            let _ = hand_over(&failed, Err(error));
         }
     });
     let mut response = Response::new(Body::new(Parts(body)));
@@ -228,7 +228,13 @@ impl Visitor for Tar<'_> {
             Kind::Symlink => {
                 let mut header = Self::header(row, tar::EntryType::Symlink);
                 let (path, target) = (Path::new(OsStr::from_bytes(path)), OsStr::from_bytes(row.target()));
-                let appended = self.builder.append_link(&mut header, path, target);
+                // As it is: a target is not this server's to tidy up.
+                let literal = header.set_link_name_literal(target.as_bytes());
+                let appended = match literal {
+                    Ok(()) => self.builder.append_data(&mut header, path, io::empty()),
+                    // It is too long for a header alone.
+                    Err(_) => self.builder.append_link(&mut header, path, target),
+                };
                 return appended.map_err(|error| Error::io("the tar cannot be written", error));
             }
             Kind::Fifo => tar::EntryType::Fifo,

@@ -32,15 +32,15 @@ use crate::server::Server;
 const POLICY: &str = "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none'; \
     frame-ancestors 'none'";
 
-/// The pages.
+/// The pages. No namespace is called `-`: what belongs to none stands below that.
 pub(crate) fn router() -> Router<Arc<Server>> {
     Router::new()
         .route("/", get(|| async { Redirect::to("/ui") }))
         .route("/ui", get(namespaces))
-        .route("/ui/style.css", get(style))
-        .route("/ui/icon.svg", get(icon))
-        .route("/ui/sign-in", get(session::form).post(session::sign_in))
-        .route("/ui/sign-out", post(session::sign_out))
+        .route("/ui/-/style.css", get(style))
+        .route("/ui/-/icon.svg", get(icon))
+        .route("/ui/-/sign-in", get(session::form).post(session::sign_in))
+        .route("/ui/-/sign-out", post(session::sign_out))
         .route("/ui/{namespace}", get(overview::page))
         .route("/ui/{namespace}/{snapshot}/{archive}", get(browse::page))
         .route("/ui/{namespace}/{snapshot}/{archive}/{*path}", get(browse::page))
@@ -92,7 +92,7 @@ struct RefusedPage<'a> {
 impl IntoResponse for Refused {
     fn into_response(self) -> Response {
         if self.0.class == ProblemClass::Unauthenticated {
-            return Redirect::to("/ui/sign-in").into_response();
+            return Redirect::to("/ui/-/sign-in").into_response();
         }
         let title = match self.0.class {
             ProblemClass::Missing => "Nothing here",
@@ -129,7 +129,7 @@ struct NamespacesPage {
 /// The namespaces that the token is for.
 async fn namespaces(State(server): State<Arc<Server>>, headers: HeaderMap) -> Result<Response, Refused> {
     let Some(token) = server.know(session::token(&headers))? else {
-        return Ok(Redirect::to("/ui/sign-in").into_response());
+        return Ok(Redirect::to("/ui/-/sign-in").into_response());
     };
     let names = blocking(move || {
         let all = match &server.namespaces {

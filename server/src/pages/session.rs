@@ -46,7 +46,7 @@ pub(super) async fn sign_in(
 /// Forgets it.
 pub(super) async fn sign_out(peer: Option<Extension<Peer>>) -> Response {
     let is_secure = peer.is_some_and(|Extension(peer)| peer.has_tls);
-    with_cookie(Redirect::to("/ui/sign-in"), "", "; Max-Age=0", is_secure)
+    with_cookie(Redirect::to("/ui/-/sign-in"), "", "; Max-Age=0", is_secure)
 }
 
 fn with_cookie(to: Redirect, value: &str, age: &str, is_secure: bool) -> Response {

@@ -35,7 +35,7 @@ def press(*keys):
 try:
     browser.get(url + "/")
     see("Token", title="Sign in")
-    assert browser.current_url == url + "/ui/sign-in", browser.current_url
+    assert browser.current_url == url + "/ui/-/sign-in", browser.current_url
     press("dpt_wrong", Keys.ENTER)
     see("not good here", title="Sign in")
     press(admin, Keys.ENTER)
