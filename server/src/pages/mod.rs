@@ -47,9 +47,14 @@ pub(crate) fn router() -> Router<Arc<Server>> {
         .layer(from_fn(protect))
 }
 
-/// Headers that every page has.
+/// Refuses what the page of another site sends, and gives every page its headers.
 async fn protect(request: Request, next: Next) -> Response {
-    let mut response = next.run(request).await;
+    let from = request.headers().get("sec-fetch-site").map(HeaderValue::as_bytes);
+    let is_foreign = from.is_some_and(|from| from != b"same-origin" && from != b"none");
+    let mut response = match is_foreign && !request.method().is_safe() {
+        true => Refused(Problem::denied("another site has sent this form")).into_response(),
+        false => next.run(request).await,
+    };
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));

@@ -125,6 +125,21 @@ fn files_and_directories_can_be_looked_at_and_taken_away() {
     }
 }
 
+/// Whoever is led to another site is not signed in or out by it.
+#[test]
+fn forms_of_other_sites_are_refused() {
+    let (served, [admin, _]) = served("pages-forms");
+    for (site, expected) in [("cross-site", "403"), ("same-site", "403"), ("same-origin", "303")] {
+        for path in ["/ui/-/sign-in", "/ui/-/sign-out"] {
+            let mut curl = tool("curl");
+            curl.args(["--silent", "--output", "/dev/null", "--write-out", "%{http_code}"]);
+            curl.args(["--header", &format!("sec-fetch-site: {site}"), "--data", &format!("token={admin}")]);
+            let status = output(curl.arg(format!("{}{path}", served.url)));
+            assert_eq!(String::from_utf8(status).unwrap(), expected, "{site} {path}");
+        }
+    }
+}
+
 /// In a real browser, with the keyboard alone: everything comes from the server, and nothing complains.
 #[test]
 fn a_browser_is_content() {
