@@ -30,6 +30,14 @@ impl FileKind {
         FileKind::Lease,
     ];
 
+    /// The one word for it: its directory, and `config` for what lies beside all directories.
+    pub fn word(self) -> &'static str {
+        match self {
+            FileKind::Config => "config",
+            kind => kind.directory(),
+        }
+    }
+
     /// The directory of these files in the repository's own, which is `.` and holds the configuration. The words
     /// are restic's, so that what serves its repositories can serve ours.
     pub fn directory(self) -> &'static str {

@@ -380,16 +380,8 @@ async fn delete(
 }
 
 fn kind_of(word: &str) -> Result<FileKind> {
-    let found = FileKind::ALL.into_iter().find(|kind| word_of(*kind) == word);
+    let found = FileKind::ALL.into_iter().find(|kind| kind.word() == word);
     found.ok_or_else(|| Problem::new(ProblemClass::Missing, "there is nothing here"))
-}
-
-/// What a kind is called in paths.
-pub fn word_of(kind: FileKind) -> &'static str {
-    match kind {
-        FileKind::Config => "config",
-        kind => kind.directory(),
-    }
 }
 
 fn name_of(kind: &str, name: &str) -> Result<FileName> {

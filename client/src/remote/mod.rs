@@ -256,7 +256,7 @@ impl Backend for Remote {
     fn list(&self, kind: FileKind) -> Result<Vec<Listed>> {
         let bytes = self.get(path_of(&self.transport, kind), LIST_MAX)?;
         let wrong = || {
-            let what = format!("{}: the server's list of {} is none", self.location(), word_of(kind));
+            let what = format!("{}: the server's list of {} is none", self.location(), kind.word());
             Error::new(Class::Io, what)
         };
         let (rows, rest) = bytes.as_chunks::<LISTED_LENGTH>();
@@ -280,7 +280,7 @@ impl Backend for Remote {
     }
 
     fn strangers(&self, kind: FileKind) -> Result<Vec<String>> {
-        let mut ask = Ask::new(Method::GET, format!("{}/strangers/{}", self.transport.base(), word_of(kind)));
+        let mut ask = Ask::new(Method::GET, format!("{}/strangers/{}", self.transport.base(), kind.word()));
         ask.answer_max = DOCUMENT_MAX;
         let bytes = self.transport.call(&ask)?.bytes;
         serde_json::from_slice(&bytes).map_err(|error| {
@@ -349,15 +349,7 @@ impl Remote {
 
 /// The path of the files of a kind.
 fn path_of(transport: &Transport, kind: FileKind) -> String {
-    format!("{}/{}", transport.base(), word_of(kind))
-}
-
-/// What a kind is called in paths.
-fn word_of(kind: FileKind) -> &'static str {
-    match kind {
-        FileKind::Config => "config",
-        kind => kind.directory(),
-    }
+    format!("{}/{}", transport.base(), kind.word())
 }
 
 fn too_short(file: &FileName) -> Error {

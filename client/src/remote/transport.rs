@@ -24,7 +24,7 @@ use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinHandle;
 
 use super::address::{Address, Route};
-use super::{Credentials, connect, tls, word_of};
+use super::{Credentials, connect, tls};
 
 /// How long a server that does not answer is tried.
 const TRY_FOR: Duration = Duration::from_secs(120);
@@ -146,7 +146,7 @@ impl Transport {
 
     /// The path of a file.
     pub fn path_of(&self, name: &FileName) -> String {
-        format!("{}/{}/{}", self.base, word_of(name.kind()), name.encode())
+        format!("{}/{}/{}", self.base, name.kind().word(), name.encode())
     }
 
     /// Whether any answer was lost: what is asked again may have been done.

@@ -31,6 +31,8 @@ pub struct Arriving {
     file: Box<dyn NewFile>,
     length: u64,
     length_max: u64,
+    /// What is left of the token's quota.
+    room: u64,
     hasher: blake3::Hasher,
     name: FileName,
 }
@@ -44,8 +46,9 @@ impl Arriving {
             FileKind::Index => limits::INDEX_CHUNKS_MAX * 128,
             _ => limits::DOCUMENT_MAX,
         };
+        let room = access.room();
         let file = access.namespace.backend.create(name.kind())?;
-        Ok(Self { file, length: 0, length_max, hasher: blake3::Hasher::new(), name })
+        Ok(Self { file, length: 0, length_max, room, hasher: blake3::Hasher::new(), name })
     }
 
     /// Takes some bytes. Spec: P-4-3.
@@ -54,6 +57,10 @@ impl Arriving {
         if self.length > self.length_max {
             let what = format!("{}: longer than {} bytes, which is the most", self.name, self.length_max);
             return Err(Problem::new(ProblemClass::Limit, what));
+        }
+        // Before it is there: what is refused at its end has filled the disk until then.
+        if self.length > self.room {
+            return Err(beyond_quota(self.room));
         }
         self.hasher.update(bytes);
         let written = self.file.write_all(bytes);
@@ -66,6 +73,11 @@ impl Arriving {
     pub fn end(self) -> Arrived {
         Arrived { file: self.file, length: self.length, digest: *self.hasher.finalize().as_bytes() }
     }
+}
+
+fn beyond_quota(room: u64) -> Problem {
+    let what = format!("the quota of this token is used up: {room} bytes are left");
+    Problem::new(ProblemClass::Full, what)
 }
 
 impl ReadAt for Arrived {
@@ -89,7 +101,11 @@ impl Access {
             return Err(Problem::corrupt(format!("{name}: the bytes that arrived have another digest")));
         }
         let length = arrived.length;
-        self.validate_quota(length)?;
+        // Others of the same token may have come meanwhile.
+        let room = self.room();
+        if length > room {
+            return Err(beyond_quota(room));
+        }
         let file = Arc::new(arrived);
         let pack = match name.kind() {
             FileKind::Data => Some(self.validate_pack(name, &file)?),
@@ -107,16 +123,12 @@ impl Access {
         Ok(())
     }
 
-    fn validate_quota(&self, length: u64) -> Result<()> {
-        let Some((quota, records)) = self.token.quota.zip(self.server.records.as_ref()) else {
-            return Ok(());
-        };
-        let used = records.used_by(&self.token.id);
-        if used.saturating_add(length) > quota {
-            let what = format!("the quota of this token is {quota} bytes, and {used} are used");
-            return Err(Problem::new(ProblemClass::Full, what));
+    /// Bytes that the token may still send.
+    fn room(&self) -> u64 {
+        match self.token.quota.zip(self.server.records.as_ref()) {
+            Some((quota, records)) => quota.saturating_sub(records.used_by(&self.token.id)),
+            None => u64::MAX,
         }
-        Ok(())
     }
 
     /// Spec: P-4-4.

@@ -93,12 +93,13 @@ pub(super) async fn page(
             let source = opened.record.path.as_deref().unwrap_or(&opened.record.name);
             let name = name.or_else(|| source.rsplit(|byte| *byte == b'/').find(|name| !name.is_empty()));
             let name = name.unwrap_or(b"root").to_vec();
-            let download = match &**form {
-                "tar" => download::directory,
-                "zip" => download::zip,
-                _ => return Err(Problem::missing("such a form")),
+            let Opened { archive, payload, .. } = opened;
+            let taken = download::Taken { archive, payload, found, name, rate };
+            return match &**form {
+                "tar" => Ok(Answer::Response(taken.tar())),
+                "zip" => Ok(Answer::Response(taken.zip())),
+                _ => Err(Problem::missing("such a form")),
             };
-            return Ok(Answer::Response(download(opened.archive, opened.payload, found, &name, rate)));
         }
         Ok(Answer::Page(Box::new(opened.page(&access, &snapshot, archive, &path, &found, asked.from)?)))
     })

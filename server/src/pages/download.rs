@@ -96,38 +96,37 @@ pub(super) fn file(
     Ok(response)
 }
 
-/// A directory and all below it. `name` is what it is called in the tar.
-pub(super) fn directory(
-    archive: Archive,
-    payload: Arc<StreamReader>,
-    found: Found,
-    name: &[u8],
-    rate: Arc<[Limit; 2]>,
-) -> Response {
-    let top = name.to_vec();
-    answer(&[name, b".tar"].concat(), "application/x-tar", rate, move |out| {
-        let mut builder = tar::Builder::new(out);
-        builder.mode(tar::HeaderMode::Complete);
-        let mut tar = Tar { builder, payload };
-        archive.walk(&found, &top, &mut tar).map_err(io::Error::other)?;
-        tar.builder.into_inner().map(drop)
-    })
+/// A directory and all below it, to be taken away under a name.
+pub(super) struct Taken {
+    pub archive: Archive,
+    pub payload: Arc<StreamReader>,
+    pub found: Found,
+    pub name: Vec<u8>,
+    pub rate: Arc<[Limit; 2]>,
 }
 
-/// The same as zip, which keeps less of what a file is, and which every machine can open.
-pub(super) fn zip(
-    archive: Archive,
-    payload: Arc<StreamReader>,
-    found: Found,
-    name: &[u8],
-    rate: Arc<[Limit; 2]>,
-) -> Response {
-    let top = name.to_vec();
-    answer(&[name, b".zip"].concat(), "application/zip", rate, move |out| {
-        let mut zip = Zip { writer: zip::ZipWriter::new_stream(out), payload };
-        archive.walk(&found, &top, &mut zip).map_err(io::Error::other)?;
-        zip.writer.finish().map(drop).map_err(io::Error::other)
-    })
+impl Taken {
+    /// As tar.
+    pub fn tar(self) -> Response {
+        let Self { archive, payload, found, name, rate } = self;
+        answer(&[&name, &b".tar"[..]].concat(), "application/x-tar", rate, move |out| {
+            let mut builder = tar::Builder::new(out);
+            builder.mode(tar::HeaderMode::Complete);
+            let mut tar = Tar { builder, payload };
+            archive.walk(&found, &name, &mut tar).map_err(io::Error::other)?;
+            tar.builder.into_inner().map(drop)
+        })
+    }
+
+    /// As zip, which keeps less of what a file is, and which every machine can open.
+    pub fn zip(self) -> Response {
+        let Self { archive, payload, found, name, rate } = self;
+        answer(&[&name, &b".zip"[..]].concat(), "application/zip", rate, move |out| {
+            let mut zip = Zip { writer: zip::ZipWriter::new_stream(out), payload };
+            archive.walk(&found, &name, &mut zip).map_err(io::Error::other)?;
+            zip.writer.finish().map(drop).map_err(io::Error::other)
+        })
+    }
 }
 
 struct Zip<'o> {

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use diptych_tests::tools::{output, python, tool};
 
-use crate::server::Served;
+use crate::served::Served;
 
 /// Names that a careless page would trip over.
 const ODD: [&[u8]; 6] =

@@ -17,7 +17,7 @@ use diptych_tests::TestDir;
 use diptych_tests::command::binary;
 use diptych_tests::tools::tool;
 
-use crate::server::{Served, names};
+use crate::served::{Served, names};
 
 impl Served {
     fn address(&self) -> &str {
