@@ -67,6 +67,8 @@ pub(crate) struct Ready {
     pub next: Option<Arc<Job>>,
     /// What went wrong on the way.
     pub problems: Vec<Problem>,
+    /// Whether a name was left out that the archive should have.
+    pub is_short: bool,
     rows: usize,
 }
 
@@ -251,8 +253,8 @@ impl Shared {
         pieces: Option<Box<Pieces>>,
         mut notes: Notes,
     ) -> Result<Ready> {
-        let (files, directories, rows, next) = match pieces {
-            None => (VecDeque::new(), VecDeque::new(), 0, None),
+        let (files, directories, rows, next, is_short) = match pieces {
+            None => (VecDeque::new(), VecDeque::new(), 0, None, false),
             Some(mut pieces) => {
                 let piece = pieces.next(&self.context, &mut notes)?;
                 let directories = piece.directories.into_iter().map(|row| {
@@ -269,11 +271,12 @@ impl Shared {
                 let directories: VecDeque<_> = directories.collect();
                 let rows = piece.rows + pieces.left();
                 let next = pieces.next_name().map(|name| join(&pieces.here().path, name.as_bytes()).into());
-                (piece.files, directories, rows, next.map(|path| Job::new(path, Work::Next(pieces))))
+                let next = next.map(|path| Job::new(path, Work::Next(pieces)));
+                (piece.files, directories, rows, next, piece.is_short)
             }
         };
         self.offer(directories.iter().chain(&next));
-        Ok(Ready { directory, files, directories, next, problems: notes.0, rows })
+        Ok(Ready { directory, files, directories, next, problems: notes.0, is_short, rows })
     }
 
     /// Lets helpers begin jobs.

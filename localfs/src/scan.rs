@@ -9,7 +9,7 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 
-use diptych_format::{Entry, Error, Monitor, Name, Result};
+use diptych_format::{Entry, Error, Monitor, Name, Result, Status};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
@@ -50,7 +50,16 @@ pub enum Step {
     /// The piece is complete with all its directories; another one of the same directory follows.
     EndPiece,
     /// The directory that the matching [`Step::Enter`] opened is complete.
-    Leave,
+    Leave(Left),
+}
+
+/// A directory that closes.
+#[derive(Debug)]
+pub struct Left {
+    /// Its path below the root; empty for the root.
+    pub path: Arc<[u8]>,
+    /// What was found out while its names were looked at: *not-read* if one could not be.
+    pub status: Status,
 }
 
 /// A directory that opens.
@@ -107,6 +116,8 @@ struct Frame {
     files: VecDeque<Vec<Found>>,
     directories: VecDeque<Arc<Job>>,
     next: Option<Arc<Job>>,
+    path: Arc<[u8]>,
+    is_short: bool,
 }
 
 /// Begins to scan the tree at `root`. A symbolic link is followed there and nowhere else.
@@ -166,11 +177,15 @@ impl Scan {
         }
         if let Some(job) = frame.next.take() {
             let ready = self.ahead.take(&job)?;
-            *frame = Self::frame(ready, &*self.monitor).1;
+            let (_, mut next) = Self::frame(ready, &*self.monitor);
+            next.path = Arc::clone(&frame.path);
+            next.is_short |= frame.is_short;
+            *frame = next;
             return Ok(Some(Step::EndPiece));
         }
-        self.open.pop();
-        Ok(Some(Step::Leave))
+        let Some(Frame { path, is_short, .. }) = self.open.pop() else { return Ok(None) };
+        let status = if is_short { Status::NOT_READ } else { Status::COMPLETE };
+        Ok(Some(Step::Leave(Left { path, status })))
     }
 
     fn enter(&mut self, ready: Ready) -> Result<Step> {
@@ -182,10 +197,13 @@ impl Scan {
 
     /// Reports what went wrong, in the order of the scan, and keeps the rest.
     fn frame(ready: Ready, monitor: &dyn Monitor) -> (Option<Directory>, Frame) {
-        for problem in ready.problems {
+        let mut ready = ready;
+        for problem in ready.problems.drain(..) {
             monitor.problem(problem);
         }
-        (ready.directory, Frame { files: ready.files, directories: ready.directories, next: ready.next })
+        let path = ready.directory.as_ref().map(|directory| Arc::clone(&directory.path)).unwrap_or_default();
+        let Ready { directory, files, directories, next, is_short, .. } = ready;
+        (directory, Frame { files, directories, next, path, is_short })
     }
 }
 
@@ -204,7 +222,7 @@ mod tests {
                 Step::Enter(directory) => names.push(directory.path.to_vec()),
                 Step::Entries(found) => names.extend(found.iter().map(Found::path)),
                 Step::EndPiece => names.push(b"|".to_vec()),
-                Step::Leave => {}
+                Step::Leave(_) => {}
             }
         }
         names

@@ -231,8 +231,9 @@ impl Assembler<'_> {
                 }
                 Item::Unread(files) => self.take_files(files, &[], assembly)?,
                 Item::EndPiece => self.tree.end_piece()?,
-                Item::Leave => {
-                    self.tree.leave(Status::COMPLETE)?;
+                Item::Leave(left) => {
+                    self.refuse_loss(assembly, left.status, &left.path)?;
+                    self.tree.leave(left.status)?;
                     depth -= 1;
                     is_whole = depth == 0;
                 }

@@ -15,7 +15,7 @@ use diptych_format::digest::ContentHasher;
 use diptych_format::limits::PAYLOAD_CHUNK_MAX;
 use diptych_format::{Digest, Entry, Error, Holds, Kind, Monitor, Problem, Result};
 use diptych_localfs::capture::{Content, Part, capture};
-use diptych_localfs::scan::{Directory, Found, Scan, Step};
+use diptych_localfs::scan::{Directory, Found, Left, Scan, Step};
 
 use super::budget::{Budget, Permit};
 use super::buffers::{Buffers, Bytes};
@@ -47,7 +47,7 @@ pub(super) enum Item {
     /// A piece ends, and another follows.
     EndPiece,
     /// A directory closes.
-    Leave,
+    Leave(Left),
     /// The scan failed.
     Failed(Error),
 }
@@ -196,7 +196,7 @@ impl Dispatcher<'_> {
         self.send(match step {
             Step::Enter(directory) => Item::Enter(Box::new(directory)),
             Step::EndPiece => Item::EndPiece,
-            Step::Leave => Item::Leave,
+            Step::Leave(left) => Item::Leave(left),
             // Files go their own way.
             Step::Entries(_) => return true,
         })

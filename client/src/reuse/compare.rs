@@ -110,7 +110,7 @@ impl Compare {
                     }
                 }
                 Step::EndPiece => tree.end_piece(),
-                Step::Leave => tree.leave(),
+                Step::Leave(_) => tree.leave(),
                 Step::Entries(_) => {}
             }
         }

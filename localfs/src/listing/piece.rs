@@ -25,6 +25,8 @@ pub(crate) struct Piece {
     pub directories: Vec<Row>,
     /// How many entries it has.
     pub rows: usize,
+    /// Whether a name was left out that the archive should have: the directory is not read whole.
+    pub is_short: bool,
 }
 
 /// A name with what is known of it.
@@ -42,11 +44,13 @@ pub(crate) struct Pieces {
     ready: VecDeque<Row>,
     /// Whether the rule has taken the first of them already.
     has_cut: bool,
+    /// Whether a name was left out since the last piece was given.
+    is_short: bool,
 }
 
 impl Pieces {
     pub fn new(here: Arc<Here>, names: Names) -> Self {
-        Self { here, names, rule: CutRule::new(0), ready: VecDeque::new(), has_cut: false }
+        Self { here, names, rule: CutRule::new(0), ready: VecDeque::new(), has_cut: false, is_short: false }
     }
 
     /// The directory.
@@ -66,7 +70,13 @@ impl Pieces {
 
     /// The next piece, empty only if the directory is.
     pub fn next(&mut self, context: &Context, notes: &mut Notes) -> Result<Piece> {
-        let mut piece = Piece { files: VecDeque::new(), directories: Vec::new(), rows: 0 };
+        let mut piece = self.gather(context, notes)?;
+        piece.is_short = std::mem::take(&mut self.is_short);
+        Ok(piece)
+    }
+
+    fn gather(&mut self, context: &Context, notes: &mut Notes) -> Result<Piece> {
+        let mut piece = Piece { files: VecDeque::new(), directories: Vec::new(), rows: 0, is_short: false };
         while self.fill(context, notes)? {
             while let Some(row) = self.ready.pop_front() {
                 if !std::mem::take(&mut self.has_cut) && self.rule.cuts_before(row.name.as_bytes()) {
@@ -120,7 +130,7 @@ impl Pieces {
     }
 
     /// Whether the format can hold a name here.
-    fn fits(&self, name: &[u8], notes: &mut Notes) -> bool {
+    fn fits(&mut self, name: &[u8], notes: &mut Notes) -> bool {
         let path = self.here.path.len() + 1 + name.len();
         if name.len() > NAME_LENGTH_MAX {
             let what = format!("its name of {} bytes is above the limit of {NAME_LENGTH_MAX}", name.len());
@@ -131,6 +141,7 @@ impl Pieces {
         } else {
             return true;
         }
+        self.is_short = true;
         false
     }
 
@@ -165,11 +176,15 @@ impl Pieces {
     /// Makes a row of a name, or says why not.
     fn keep(&mut self, name: &[u8], facts: Result<Facts, Errno>, context: &Context, notes: &mut Notes) {
         let path = || join(&self.here.path, name);
+        let mut lose = |what: String| {
+            notes.loss(&path(), what);
+            self.is_short = true;
+        };
         let facts = match facts {
             Ok(facts) => facts,
             Err(Errno::NOENT) => return notes.notice(&path(), "vanished while scanning"),
-            Err(Errno::NOTSUP) => return notes.loss(&path(), "of a kind that an archive cannot hold"),
-            Err(error) => return notes.loss(&path(), format!("cannot look at it: {}", words(error))),
+            Err(Errno::NOTSUP) => return lose("of a kind that an archive cannot hold".to_owned()),
+            Err(error) => return lose(format!("cannot look at it: {}", words(error))),
         };
         let most = context.selection.exclude_larger_than.unwrap_or(u64::MAX);
         if facts.kind == Kind::File && facts.size > most {
@@ -177,7 +192,7 @@ impl Pieces {
         }
         match Name::try_new(name) {
             Ok(name) => self.ready.push_back(Row { name, facts }),
-            Err(error) => notes.loss(&path(), error.to_string()),
+            Err(error) => lose(error.to_string()),
         }
     }
 }

@@ -191,7 +191,7 @@ fn a_directory_that_vanishes_after_it_was_seen_leaves_its_entry() {
     std::fs::remove_dir_all(temp.path().join("a")).unwrap();
     let Some(Step::Enter(directory)) = scan.next().unwrap() else { panic!("a is not entered") };
     assert!(directory.entry.status.has(diptych_format::Status::NOT_READ));
-    assert!(matches!(scan.next().unwrap(), Some(Step::Leave)));
+    assert!(matches!(scan.next().unwrap(), Some(Step::Leave(_))));
     assert_eq!(recorder.lines(), ["a: vanished while scanning"]);
 }
 
@@ -204,7 +204,7 @@ fn a_directory_that_becomes_a_link_is_not_followed() {
     std::fs::remove_dir_all(temp.path().join("tree/a")).unwrap();
     make(temp.path(), &["tree/a -> ../secret"]);
     assert!(matches!(scan.next().unwrap(), Some(Step::Enter(_))));
-    assert!(matches!(scan.next().unwrap(), Some(Step::Leave)));
+    assert!(matches!(scan.next().unwrap(), Some(Step::Leave(_))));
     assert_eq!(recorder.lines(), ["!a: replaced by something else while scanning"]);
 }
 

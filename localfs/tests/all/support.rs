@@ -87,7 +87,7 @@ pub fn steps(root: &Path, selection: Selection, threads: usize) -> (Vec<String>,
                 lines.extend(found.iter().map(|found| show(&found.path())));
             }
             Step::EndPiece => lines.push("|".to_owned()),
-            Step::Leave => lines.push("<".to_owned()),
+            Step::Leave(_) => lines.push("<".to_owned()),
         }
     }
     assert!(scan.next().unwrap().is_none());
@@ -140,7 +140,7 @@ pub fn tree(root: &Path) -> BTreeMap<String, Entry> {
                     keep(&found.path(), read(capture(&found, &*recorder).unwrap(), &*recorder).0);
                 }
             }
-            Step::EndPiece | Step::Leave => {}
+            Step::EndPiece | Step::Leave(_) => {}
         }
     }
     assert_eq!(recorder.lines(), [] as [&str; 0]);
@@ -185,7 +185,7 @@ pub fn copy(from: &Path, to: &Path, is_overwriting: bool) -> Vec<String> {
                 }
             }
             Step::EndPiece => {}
-            Step::Leave => {
+            Step::Leave(_) => {
                 let (directory, entry, path) = open.pop().unwrap();
                 note(&path, directory.finish(&entry));
             }

@@ -519,6 +519,35 @@ fn what_the_snapshot_does_not_have_whole_is_counted_and_named_on_demand() {
 }
 
 #[test]
+fn a_directory_whose_names_cannot_be_looked_at_is_not_whole() {
+    let kept = Kept { dir: TestDir::new("restore-unsearchable") };
+    // Anybody may read the names, and only the owner may go on from there.
+    let closed = tree! { "g" => Tree::file("g") }.mode(0o744).owner(5, 5);
+    tree! { "d" => closed, "f" => Tree::file("f") }.create(&kept.source());
+    let limited = |arguments: &[&str]| {
+        let mut run = around("setpriv");
+        run.arg("--bounding-set=-dac_override,-dac_read_search").arg(binary()).args(arguments);
+        run.current_dir(kept.dir.path());
+        finish(&mut run)
+    };
+    let source = kept.source();
+    let source = source.to_str().unwrap();
+    let created = limited(&["create", "archive", source]).assert_code(3).messages();
+    assert!(created.contains("d/g: cannot look at it: "), "{created}");
+    let strict = limited(&["create", "--strict", "other", source]).assert_code(1).messages();
+    assert!(strict.contains("d could not be captured whole (not-read)"), "{strict}");
+    let verified = limited(&["verify", "archive"]).assert_code(0).messages();
+    assert!(verified.ends_with("  incomplete\n"), "{verified}");
+    limited(&["extract", "archive", "extracted"]).assert_code(3);
+    let hashed = limited(&["hash", "--json", source]).assert_code(3).text();
+    assert!(hashed.contains(r#""complete":false"#), "{hashed}");
+    limited(&["backup", "--init", "--no-encryption", "-r", "repository", source]).assert_code(3);
+    let restored = kept.restore("--verbose").assert_code(3).messages();
+    assert!(restored.contains("d: "), "{restored}");
+    assert_eq!(names(&kept.target()), ["d", "f"]);
+}
+
+#[test]
 fn what_would_be_done_is_told_as_events() {
     let kept = Kept::new(
         "restore-events",
