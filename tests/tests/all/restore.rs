@@ -544,7 +544,7 @@ fn a_directory_whose_names_cannot_be_looked_at_is_not_whole() {
     limited(&["backup", "--init", "--no-encryption", "-r", "repository", source]).assert_code(3);
     let restored = kept.restore("--verbose").assert_code(3).messages();
     assert!(restored.contains("d: "), "{restored}");
-    assert_eq!(names(&kept.target()), ["d", "f"]);
+    assert_eq!(names(&kept.target()), ["d/", "f"]);
 }
 
 #[test]
