@@ -116,7 +116,9 @@ struct Frame {
     files: VecDeque<Vec<Found>>,
     directories: VecDeque<Arc<Job>>,
     next: Option<Arc<Job>>,
+    /// Its path below the root.
     path: Arc<[u8]>,
+    /// Whether a name of it was left out that the archive should have.
     is_short: bool,
 }
 
@@ -197,12 +199,11 @@ impl Scan {
 
     /// Reports what went wrong, in the order of the scan, and keeps the rest.
     fn frame(ready: Ready, monitor: &dyn Monitor) -> (Option<Directory>, Frame) {
-        let mut ready = ready;
-        for problem in ready.problems.drain(..) {
+        let Ready { directory, files, directories, next, problems, is_short, .. } = ready;
+        for problem in problems {
             monitor.problem(problem);
         }
-        let path = ready.directory.as_ref().map(|directory| Arc::clone(&directory.path)).unwrap_or_default();
-        let Ready { directory, files, directories, next, is_short, .. } = ready;
+        let path = directory.as_ref().map(|directory| Arc::clone(&directory.path)).unwrap_or_default();
         (directory, Frame { files, directories, next, path, is_short })
     }
 }

@@ -75,6 +75,7 @@ impl Pieces {
         Ok(piece)
     }
 
+    /// Takes rows up to the next cut.
     fn gather(&mut self, context: &Context, notes: &mut Notes) -> Result<Piece> {
         let mut piece = Piece { files: VecDeque::new(), directories: Vec::new(), rows: 0, is_short: false };
         while self.fill(context, notes)? {
