@@ -54,12 +54,8 @@ pub struct TreeEncoder {
 struct OpenDirectory {
     entry: Entry,
     rows: Vec<DirectoryRow>,
-    rule: CutRule,
     pieces: Pieces,
-    /// Names that the scan saw and that were gone when they were to be read: they count where pieces are cut.
-    gone: Vec<Box<[u8]>>,
-    /// Whether a piece has ended.
-    has_piece: bool,
+    cuts: CutCheck,
     /// Length of the path below the root, for the paths of hard links.
     path_length: usize,
 }
@@ -94,10 +90,8 @@ impl TreeEncoder {
         self.open.push(OpenDirectory {
             entry,
             rows: Vec::new(),
-            rule: CutRule::new(0),
             pieces: Pieces::default(),
-            gone: Vec::new(),
-            has_piece: false,
+            cuts: CutCheck::default(),
             path_length,
         });
         Ok(())
@@ -116,10 +110,18 @@ impl TreeEncoder {
         self.push_row(DirectoryRow { entry, below: None })
     }
 
-    /// Says that a name which the scan saw is gone: the directory is marked as not listed whole.
-    pub fn gone(&mut self, name: &[u8]) {
+    /// Says that a name which the scan saw is not in the tree any more: nothing is missing, unless the directory was
+    /// cut into pieces elsewhere because of it, which [`leave`](Self::leave) finds.
+    pub fn vanished(&mut self, name: &[u8]) {
         if let Some(directory) = self.open.last_mut() {
-            directory.gone.push(name.into());
+            directory.cuts.absent.push(name.into());
+        }
+    }
+
+    /// Says that there is no entry of a name that the tree has: the directory counts as not read whole.
+    pub fn lost(&mut self, name: &[u8]) {
+        self.vanished(name);
+        if let Some(directory) = self.open.last_mut() {
             directory.entry.status = directory.entry.status.with(Status::NOT_READ);
         }
     }
@@ -135,24 +137,29 @@ impl TreeEncoder {
     }
 
     /// Closes the open directory. `status` adds what was found out while its entries were read.
-    pub fn leave(&mut self, status: Status) -> Result<()> {
+    ///
+    /// Gives *not-read*, which it adds itself, if names that vanished have moved the cuts between pieces: the table is
+    /// then another one than the names in it make, which only an incomplete archive may have. Spec: A-7.2-7.
+    pub fn leave(&mut self, status: Status) -> Result<Status> {
         let Some(mut directory) = self.open.pop() else {
             return Err(Error::corrupt("no directory is open"));
         };
-        directory.entry.status = directory.entry.status.with(status);
         let below = if directory.pieces.is_empty() {
             self.write_piece(&mut directory, false)?
         } else {
             self.write_piece(&mut directory, true)?;
             std::mem::take(&mut directory.pieces).finish(&mut self.stream).map(Some)?
         };
+        let found = if directory.cuts.have_moved { Status::NOT_READ } else { Status::COMPLETE };
+        directory.entry.status = directory.entry.status.with(status).with(found);
         let row = DirectoryRow { entry: directory.entry, below };
         if self.open.is_empty() {
             self.is_incomplete |= !row.entry.status.is_complete();
             self.root = Some(row);
-            return Ok(());
+        } else {
+            self.push_row(row)?;
         }
-        self.push_row(row)
+        Ok(found)
     }
 
     /// Writes the root, the links, the owners and the trailer.
@@ -209,7 +216,7 @@ impl TreeEncoder {
         let mut rows = std::mem::take(&mut directory.rows);
         // Entries came by name, then subdirectories by name: two runs, which this sort merges.
         rows.sort_by(|a, b| a.entry.name.cmp(&b.entry.name));
-        check_cuts(directory, &rows)?;
+        directory.cuts.check(&rows)?;
         if rows.is_empty() && is_one_of_several {
             return Ok(None);
         }
@@ -282,22 +289,61 @@ impl TreeEncoder {
     }
 }
 
-/// The scan cut the names into pieces by the same rule; the first name of all but the first piece begins one.
-fn check_cuts(directory: &mut OpenDirectory, rows: &[DirectoryRow]) -> Result<()> {
-    let mut names: Vec<&[u8]> = rows.iter().map(|row| row.entry.name.as_bytes()).collect();
-    let gone = std::mem::take(&mut directory.gone);
-    if !gone.is_empty() {
-        names.extend(gone.iter().map(|name| &name[..]));
-        names.sort_unstable();
-    }
-    let is_first_piece = !directory.has_piece;
-    directory.has_piece = true;
-    for (index, name) in names.iter().enumerate() {
-        if directory.rule.cuts_before(name) != (index == 0 && !is_first_piece) {
-            return Err(Error::corrupt("a directory was cut into pieces elsewhere than its names say"));
+/// Checks the cuts between the pieces of one directory: the scan made them by the same rule, the first name of all but
+/// the first piece begins one.
+#[derive(Clone)]
+struct CutCheck {
+    /// The rule on the names that the scan saw.
+    seen: CutRule,
+    /// The rule on the names that have a row, from the first piece on that lacks one: until then it is the same.
+    kept: Option<CutRule>,
+    /// Names of the open piece that the scan saw and that have no row.
+    absent: Vec<Box<[u8]>>,
+    has_piece: bool,
+    has_rows: bool,
+    /// Whether the names that have a row are cut elsewhere than they alone say.
+    have_moved: bool,
+}
+
+impl Default for CutCheck {
+    fn default() -> Self {
+        Self {
+            seen: CutRule::new(0),
+            kept: None,
+            absent: Vec::new(),
+            has_piece: false,
+            has_rows: false,
+            have_moved: false,
         }
     }
-    Ok(())
+}
+
+impl CutCheck {
+    /// Takes the rows of the next piece, in order.
+    fn check(&mut self, rows: &[DirectoryRow]) -> Result<()> {
+        let mut names: Vec<&[u8]> = rows.iter().map(|row| row.entry.name.as_bytes()).collect();
+        let absent = std::mem::take(&mut self.absent);
+        if !absent.is_empty() {
+            self.kept.get_or_insert_with(|| self.seen.clone());
+        }
+        if let Some(rule) = &mut self.kept {
+            for (index, name) in names.iter().enumerate() {
+                self.have_moved |= rule.cuts_before(name) != (index == 0 && self.has_rows);
+            }
+        }
+        self.has_rows |= !rows.is_empty();
+        if !absent.is_empty() {
+            names.extend(absent.iter().map(|name| &name[..]));
+            names.sort_unstable();
+        }
+        for (index, name) in names.iter().enumerate() {
+            if self.seen.cuts_before(name) != (index == 0 && self.has_piece) {
+                return Err(Error::corrupt("a directory was cut into pieces elsewhere than its names say"));
+            }
+        }
+        self.has_piece = true;
+        Ok(())
+    }
 }
 
 /// The groups with more than one path, as rows by path.

@@ -11,8 +11,8 @@ use std::thread::JoinHandle;
 use diptych_format::{Error, Problem, Result};
 
 use crate::facts::join;
-use crate::listing::{Context, Notes, Opened, Pieces, Unopened};
-use crate::scan::{Directory, Found};
+use crate::listing::{Context, Head, Notes, Opened, Pieces, Unopened};
+use crate::scan::Found;
 
 /// Names that helpers may have listed and the scan not taken.
 const ROWS_AHEAD: usize = 64 << 10;
@@ -57,8 +57,8 @@ pub(crate) enum Work {
 
 /// Work that was done.
 pub(crate) struct Ready {
-    /// The directory, if the work was to open one.
-    pub directory: Option<Directory>,
+    /// What it begins with.
+    pub head: Head,
     /// The files of the piece.
     pub files: VecDeque<Vec<Found>>,
     /// The subdirectories of the piece.
@@ -70,6 +70,13 @@ pub(crate) struct Ready {
     /// Whether a name was left out that the archive should have.
     pub is_short: bool,
     rows: usize,
+}
+
+impl Ready {
+    /// Descriptors that it keeps.
+    fn handles(&self) -> usize {
+        usize::from(matches!(self.head, Head::Opened(_)))
+    }
 }
 
 /// Work that someone does once.
@@ -123,7 +130,7 @@ impl Ahead {
 
     /// The first piece of a directory that is open already: the root.
     pub fn begin(&self, opened: Opened, notes: Notes) -> Result<Ready> {
-        self.shared.ready(Some(opened.directory), opened.pieces, notes)
+        self.shared.ready(opened.head, opened.pieces, notes)
     }
 
     /// The result of a job, which is done now if nobody has begun it.
@@ -178,7 +185,7 @@ impl Shared {
                 // No descriptor is left for looking ahead; the scan waits for one when it gets there.
                 Err(unopened) => (State::Waiting(Work::Open(unopened)), None),
                 Ok(ready) => {
-                    let added = ready.as_ref().ok().map(|r| (r.rows, usize::from(r.directory.is_some())));
+                    let added = ready.as_ref().ok().map(|r| (r.rows, r.handles()));
                     (State::Done(ready), added)
                 }
             };
@@ -227,7 +234,7 @@ impl Shared {
         let mut queue = lock(&self.queue);
         let was_full = queue.rows >= ROWS_AHEAD || queue.handles >= HANDLES_AHEAD;
         queue.rows = queue.rows.saturating_sub(ready.rows);
-        queue.handles = queue.handles.saturating_sub(usize::from(ready.directory.is_some()));
+        queue.handles = queue.handles.saturating_sub(ready.handles());
         drop(queue);
         if was_full {
             self.wake.notify_all();
@@ -238,21 +245,16 @@ impl Shared {
     fn run(&self, work: Work, may_wait: bool) -> Result<Result<Ready>, Unopened> {
         let mut notes = Notes::default();
         match work {
-            Work::Next(pieces) => Ok(self.ready(None, Some(pieces), notes)),
+            Work::Next(pieces) => Ok(self.ready(Head::Continued, Some(pieces), notes)),
             Work::Open(unopened) => {
                 let opened = unopened.open(&self.context, may_wait, &mut notes)?;
-                Ok(opened.and_then(|opened| self.ready(Some(opened.directory), opened.pieces, notes)))
+                Ok(opened.and_then(|opened| self.ready(opened.head, opened.pieces, notes)))
             }
         }
     }
 
     /// Makes the next piece and jobs of what comes after it.
-    fn ready(
-        &self,
-        directory: Option<Directory>,
-        pieces: Option<Box<Pieces>>,
-        mut notes: Notes,
-    ) -> Result<Ready> {
+    fn ready(&self, head: Head, pieces: Option<Box<Pieces>>, mut notes: Notes) -> Result<Ready> {
         let (files, directories, rows, next, is_short) = match pieces {
             None => (VecDeque::new(), VecDeque::new(), 0, None, false),
             Some(mut pieces) => {
@@ -276,7 +278,7 @@ impl Shared {
             }
         };
         self.offer(directories.iter().chain(&next));
-        Ok(Ready { directory, files, directories, next, problems: notes.0, is_short, rows })
+        Ok(Ready { head, files, directories, next, problems: notes.0, is_short, rows })
     }
 
     /// Lets helpers begin jobs.

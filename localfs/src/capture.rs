@@ -32,25 +32,33 @@ pub struct Captured {
     pub device: u64,
 }
 
-/// Makes an entry of what the scan found. None if there is nothing to make one of: it is gone by now, which costs
-/// nothing, or something else has taken its place; either is reported.
-pub fn capture(found: &Found, monitor: &dyn Monitor) -> Option<Captured> {
+/// Why there is nothing to make an entry of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Absent {
+    /// The name is not in the tree any more, so nothing is missing.
+    Vanished,
+    /// The tree has the name, and the archive will not: something else has taken its place, or it cannot be read.
+    Lost,
+}
+
+/// Makes an entry of what the scan found. What there is nothing to make one of is reported.
+pub fn capture(found: &Found, monitor: &dyn Monitor) -> Result<Captured, Absent> {
     match found.facts.kind {
         Kind::File => capture_file(found, monitor),
         _ => capture_other(found, monitor),
     }
 }
 
-fn capture_file(found: &Found, monitor: &dyn Monitor) -> Option<Captured> {
+fn capture_file(found: &Found, monitor: &dyn Monitor) -> Result<Captured, Absent> {
     let facts = &found.facts;
     let holds = Holds::Content { size: facts.size, digest: Digest::NONE };
     let fd = match patiently(|| found.parent.open_file(found.name.as_bytes())) {
         Ok(fd) => fd,
-        Err(Errno::NOENT) => return vanished(found, monitor),
+        Err(Errno::NOENT) => return Err(vanished(found, monitor)),
         Err(error) => {
             loss(found, monitor, format!("cannot open it: {}", words(error)));
             let status = Status::NOT_READ.with(Status::ATTRIBUTES_INCOMPLETE);
-            return Some(captured(found, attributes::plain(facts), holds, status, None));
+            return Ok(captured(found, attributes::plain(facts), holds, status, None));
         }
     };
     if facts.size >= ADVISE_FROM {
@@ -60,29 +68,27 @@ fn capture_file(found: &Found, monitor: &dyn Monitor) -> Option<Captured> {
     let read = attributes::of_open(fd.as_fd(), facts, file_system(found));
     let status = report_missing(found, &read, monitor);
     let content = Content::new(fd, found);
-    Some(captured(found, read, holds, status, Some(content)))
+    Ok(captured(found, read, holds, status, Some(content)))
 }
 
-fn capture_other(found: &Found, monitor: &dyn Monitor) -> Option<Captured> {
+fn capture_other(found: &Found, monitor: &dyn Monitor) -> Result<Captured, Absent> {
     let directory = match patiently(|| found.parent.fd()) {
         Ok(fd) => fd,
         Err(error) => {
-            loss(found, monitor, format!("its directory is not open: {}", words(error)));
-            return None;
+            return Err(lost(found, monitor, format!("its directory is not open: {}", words(error))));
         }
     };
     let facts = &found.facts;
     let holds = match facts.kind {
         Kind::Symlink => match retry(|| readlinkat(&directory, found.name.as_bytes(), Vec::new())) {
             Ok(target) => Holds::Target(target.into_bytes().into()),
-            Err(Errno::NOENT) => return vanished(found, monitor),
+            Err(Errno::NOENT) => return Err(vanished(found, monitor)),
             Err(Errno::INVAL) => {
-                loss(found, monitor, "replaced by something else while scanning");
-                return None;
+                return Err(lost(found, monitor, "replaced by something else while scanning"));
             }
             Err(error) => {
-                loss(found, monitor, format!("cannot read the symbolic link: {}", words(error)));
-                return None;
+                let what = format!("cannot read the symbolic link: {}", words(error));
+                return Err(lost(found, monitor, what));
             }
         },
         Kind::BlockDevice | Kind::CharDevice => {
@@ -94,16 +100,12 @@ fn capture_other(found: &Found, monitor: &dyn Monitor) -> Option<Captured> {
         && target.len() > TARGET_LENGTH_MAX
     {
         let length = target.len();
-        loss(
-            found,
-            monitor,
-            format!("its target of {length} bytes is above the limit of {TARGET_LENGTH_MAX}"),
-        );
-        return None;
+        let what = format!("its target of {length} bytes is above the limit of {TARGET_LENGTH_MAX}");
+        return Err(lost(found, monitor, what));
     }
     let read = attributes::of_name(directory.as_fd(), found.name.as_bytes(), facts, file_system(found));
     let status = report_missing(found, &read, monitor);
-    Some(captured(found, read, holds, status, None))
+    Ok(captured(found, read, holds, status, None))
 }
 
 fn captured(found: &Found, read: Read, holds: Holds, status: Status, content: Option<Content>) -> Captured {
@@ -132,10 +134,15 @@ fn report_missing(found: &Found, read: &Read, monitor: &dyn Monitor) -> Status {
     if read.is_incomplete { Status::ATTRIBUTES_INCOMPLETE } else { Status::COMPLETE }
 }
 
-fn vanished<T>(found: &Found, monitor: &dyn Monitor) -> Option<T> {
+fn vanished(found: &Found, monitor: &dyn Monitor) -> Absent {
     let what = "vanished while scanning".to_owned();
     monitor.problem(Problem { path: found.path(), what, is_loss: false });
-    None
+    Absent::Vanished
+}
+
+fn lost(found: &Found, monitor: &dyn Monitor, what: impl Into<String>) -> Absent {
+    loss(found, monitor, what);
+    Absent::Lost
 }
 
 fn loss(found: &Found, monitor: &dyn Monitor, what: impl Into<String>) {

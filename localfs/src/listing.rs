@@ -44,10 +44,20 @@ pub(crate) struct Here {
     pub scope: Option<Arc<Scope>>,
 }
 
-/// A directory that opens, with its names if it could be listed.
+/// What became of a directory that was to be opened, with its names if it could be listed.
 pub(crate) struct Opened {
-    pub directory: Directory,
+    pub head: Head,
     pub pieces: Option<Box<Pieces>>,
+}
+
+/// What a piece begins with.
+pub(crate) enum Head {
+    /// The directory whose first piece it is.
+    Opened(Directory),
+    /// The name of a directory that is not there any more: there is no piece.
+    Vanished(Name),
+    /// Nothing: the directory is open.
+    Continued,
 }
 
 /// A directory below the root that is to be opened.
@@ -137,12 +147,15 @@ impl Unopened {
         let handle = Arc::new(DirHandle::closed(self.facts.device, file_system));
         let entry = entry(self.name, attributes::plain(&self.facts), &self.facts, status);
         let directory = Directory { entry, handle, path: self.path, facts: self.facts };
-        Opened { directory, pieces: None }
+        Opened { head: Head::Opened(directory), pieces: None }
     }
 
     fn not_opened(self, error: Errno, notes: &mut Notes) -> Opened {
         match error {
-            Errno::NOENT => notes.notice(&self.path, "vanished while scanning"),
+            Errno::NOENT => {
+                notes.notice(&self.path, "vanished while scanning");
+                return Opened { head: Head::Vanished(self.name), pieces: None };
+            }
             Errno::NOTDIR | Errno::LOOP => {
                 notes.loss(&self.path, "replaced by something else while scanning")
             }
@@ -193,7 +206,7 @@ pub(crate) fn read(
     let entry = entry(name, read, &facts, status);
     let directory = Directory { entry, handle: Arc::clone(&handle), path: Arc::clone(&path), facts };
     let here = Arc::new(Here { handle, path, depth, scope });
-    Ok(Opened { directory, pieces: Some(Box::new(Pieces::new(here, names))) })
+    Ok(Opened { head: Head::Opened(directory), pieces: Some(Box::new(Pieces::new(here, names))) })
 }
 
 /// An error of the file that names are spilled to.

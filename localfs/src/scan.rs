@@ -16,7 +16,7 @@ use rustix::io::Errno;
 use crate::ahead::{Ahead, Job, Ready};
 use crate::facts::{join, retry, words};
 use crate::handle::patiently;
-use crate::listing::{self, Context, Notes};
+use crate::listing::{self, Context, Head, Notes};
 use crate::names::RUN_NAMES;
 use crate::place::Places;
 use crate::select::Selection;
@@ -47,6 +47,8 @@ pub enum Step {
     Enter(Directory),
     /// Entries of the current piece that are no directories, in the order of their names; more may follow.
     Entries(Vec<Found>),
+    /// A directory of the current piece that is not there any more.
+    Vanished(Name),
     /// The piece is complete with all its directories; another one of the same directory follows.
     EndPiece,
     /// The directory that the matching [`Step::Enter`] opened is complete.
@@ -167,44 +169,42 @@ impl Scan {
     #[expect(clippy::should_implement_trait, reason = "a step can fail, and the scan with it")]
     pub fn next(&mut self) -> Result<Option<Step>> {
         if let Some(first) = self.first.take() {
-            return self.enter(first).map(Some);
+            return Ok(Some(self.begin(first)));
         }
         let Some(frame) = self.open.last_mut() else { return Ok(None) };
         if let Some(files) = frame.files.pop_front() {
             return Ok(Some(Step::Entries(files)));
         }
-        if let Some(job) = frame.directories.pop_front() {
+        if let Some(job) = frame.directories.pop_front().or_else(|| frame.next.take()) {
             let ready = self.ahead.take(&job)?;
-            return self.enter(ready).map(Some);
-        }
-        if let Some(job) = frame.next.take() {
-            let ready = self.ahead.take(&job)?;
-            let (_, mut next) = Self::frame(ready, &*self.monitor);
-            next.path = Arc::clone(&frame.path);
-            next.is_short |= frame.is_short;
-            *frame = next;
-            return Ok(Some(Step::EndPiece));
+            return Ok(Some(self.begin(ready)));
         }
         let Some(Frame { path, is_short, .. }) = self.open.pop() else { return Ok(None) };
         let status = if is_short { Status::NOT_READ } else { Status::COMPLETE };
         Ok(Some(Step::Leave(Left { path, status })))
     }
 
-    fn enter(&mut self, ready: Ready) -> Result<Step> {
-        let (directory, frame) = Self::frame(ready, &*self.monitor);
-        let directory = directory.ok_or_else(|| Error::missing("a directory of the scan did not open"))?;
-        self.open.push(frame);
-        Ok(Step::Enter(directory))
-    }
-
-    /// Reports what went wrong, in the order of the scan, and keeps the rest.
-    fn frame(ready: Ready, monitor: &dyn Monitor) -> (Option<Directory>, Frame) {
-        let Ready { directory, files, directories, next, problems, is_short, .. } = ready;
+    /// Reports what went wrong, in the order of the scan, and keeps the rest to be given.
+    fn begin(&mut self, ready: Ready) -> Step {
+        let Ready { head, files, directories, next, problems, is_short, .. } = ready;
         for problem in problems {
-            monitor.problem(problem);
+            self.monitor.problem(problem);
         }
-        let path = directory.as_ref().map(|directory| Arc::clone(&directory.path)).unwrap_or_default();
-        (directory, Frame { files, directories, next, path, is_short })
+        match head {
+            Head::Opened(directory) => {
+                let path = Arc::clone(&directory.path);
+                self.open.push(Frame { files, directories, next, path, is_short });
+                Step::Enter(directory)
+            }
+            Head::Vanished(name) => Step::Vanished(name),
+            Head::Continued => {
+                if let Some(frame) = self.open.last_mut() {
+                    let (path, is_short) = (Arc::clone(&frame.path), frame.is_short | is_short);
+                    *frame = Frame { files, directories, next, path, is_short };
+                }
+                Step::EndPiece
+            }
+        }
     }
 }
 
@@ -223,7 +223,7 @@ mod tests {
                 Step::Enter(directory) => names.push(directory.path.to_vec()),
                 Step::Entries(found) => names.extend(found.iter().map(Found::path)),
                 Step::EndPiece => names.push(b"|".to_vec()),
-                Step::Leave(_) => {}
+                Step::Vanished(_) | Step::Leave(_) => {}
             }
         }
         names

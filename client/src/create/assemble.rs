@@ -14,7 +14,7 @@ use diptych_encoder::{Cuts, Finished, LinkKey, Payload, Place, TreeEncoder};
 use diptych_format::limits::PAYLOAD_CHUNK_MAX;
 use diptych_format::table::Owners;
 use diptych_format::{Class, Digest, Entry, Error, Holds, Kind, Monitor, Name, Problem, Result, Status};
-use diptych_localfs::capture::capture;
+use diptych_localfs::capture::{Absent, capture};
 use diptych_localfs::scan::{Found, Scan};
 
 use super::MEMORY_MIN;
@@ -233,10 +233,17 @@ impl Assembler<'_> {
                 Item::EndPiece => self.tree.end_piece()?,
                 Item::Leave(left) => {
                     self.refuse_loss(assembly, left.status, &left.path)?;
-                    self.tree.leave(left.status)?;
+                    let moved = self.tree.leave(left.status)?;
+                    if !moved.is_complete() {
+                        let what = "names of this large directory vanished while scanning, and its table still \
+                            shows it: it counts as not read whole";
+                        self.problem(&left.path, what);
+                        self.refuse_loss(assembly, moved, &left.path)?;
+                    }
                     depth -= 1;
                     is_whole = depth == 0;
                 }
+                Item::Vanished(name) => self.tree.vanished(name.as_bytes()),
                 Item::Failed(error) => return Err(error),
             }
             self.hand_metadata_on()?;
@@ -311,15 +318,15 @@ impl Assembler<'_> {
                     }
                     entry
                 }
-                Outcome::Repeated => match self.repeat(&found, link)? {
-                    Some(entry) => entry,
-                    None => continue,
-                },
-                Outcome::Gone => {
-                    self.tree.gone(found.name.as_bytes());
-                    if assembly.is_strict {
-                        return Err(self.strict_error(&found));
+                Outcome::Repeated => match self.repeat(&found, link) {
+                    Ok(entry) => entry,
+                    Err(absent) => {
+                        self.take_absent(&found, absent, assembly)?;
+                        continue;
                     }
+                },
+                Outcome::Absent(absent) => {
+                    self.take_absent(&found, absent, assembly)?;
                     continue;
                 }
             };
@@ -337,6 +344,20 @@ impl Assembler<'_> {
             self.tree.entry(entry, link)?;
         }
         Ok(())
+    }
+
+    /// A file that there is no entry of.
+    fn take_absent(&mut self, found: &Found, absent: Absent, assembly: &Assembly) -> Result<()> {
+        match absent {
+            Absent::Vanished => {
+                self.tree.vanished(found.name.as_bytes());
+                Ok(())
+            }
+            Absent::Lost => {
+                self.tree.lost(found.name.as_bytes());
+                self.refuse_loss(assembly, Status::NOT_READ, &self.path_of(found))
+            }
+        }
     }
 
     /// Whether a file that counted as unchanged was. If not, other files like it may have been missed.
@@ -453,7 +474,7 @@ impl Assembler<'_> {
 
     /// A further name of an inode: the entry of the first under this name. If the first could not be had, this one is
     /// read here and now.
-    fn repeat(&mut self, found: &Found, link: Option<LinkKey>) -> Result<Option<Entry>> {
+    fn repeat(&mut self, found: &Found, link: Option<LinkKey>) -> std::result::Result<Entry, Absent> {
         if let Some(key) = link
             && let Some(linked) = self.linked.get_mut(&key)
         {
@@ -466,19 +487,16 @@ impl Assembler<'_> {
                 self.linked.remove(&key);
                 self.payload.forget_link(key);
             }
-            return Ok(Some(entry));
+            return Ok(entry);
         }
-        let Some(captured) = capture(found, self.monitor) else {
-            self.tree.gone(found.name.as_bytes());
-            return Ok(None);
-        };
+        let captured = capture(found, self.monitor)?;
         let mut entry = captured.entry;
         if captured.content.is_some() {
             let problem = "its other name changed during the run, and this one was not read again";
             self.problem(&self.path_of(found), problem);
             entry.status = entry.status.with(Status::NOT_READ);
         }
-        Ok(Some(entry))
+        Ok(entry)
     }
 
     fn report(&mut self, found: &Found, entry: &Entry, assembly: &Assembly) -> Result<()> {
@@ -507,10 +525,6 @@ impl Assembler<'_> {
             return Err(refused(path, &words.join(", ")));
         }
         Ok(())
-    }
-
-    fn strict_error(&self, found: &Found) -> Error {
-        refused(&self.path_of(found), "vanished")
     }
 
     fn path_of(&self, found: &Found) -> Vec<u8> {

@@ -13,8 +13,8 @@ use diptych_encoder::LinkKey;
 use diptych_encoder::cut::{Cuts, LARGE_MIN};
 use diptych_format::digest::ContentHasher;
 use diptych_format::limits::PAYLOAD_CHUNK_MAX;
-use diptych_format::{Digest, Entry, Error, Holds, Kind, Monitor, Problem, Result};
-use diptych_localfs::capture::{Content, Part, capture};
+use diptych_format::{Digest, Entry, Error, Holds, Kind, Monitor, Name, Problem, Result};
+use diptych_localfs::capture::{Absent, Content, Part, capture};
 use diptych_localfs::scan::{Directory, Found, Left, Scan, Step};
 
 use super::budget::{Budget, Permit};
@@ -48,6 +48,8 @@ pub(super) enum Item {
     EndPiece,
     /// A directory closes.
     Leave(Left),
+    /// A directory is not there any more.
+    Vanished(Name),
     /// The scan failed.
     Failed(Error),
 }
@@ -86,8 +88,8 @@ pub(super) enum Outcome {
     Repeated,
     /// It is as the base has it: nothing was read.
     Reused(Box<Reused>),
-    /// It is gone.
-    Gone,
+    /// There is nothing to make an entry of.
+    Absent(Absent),
 }
 
 /// A part of a large content.
@@ -197,6 +199,7 @@ impl Dispatcher<'_> {
             Step::Enter(directory) => Item::Enter(Box::new(directory)),
             Step::EndPiece => Item::EndPiece,
             Step::Leave(left) => Item::Leave(left),
+            Step::Vanished(name) => Item::Vanished(name),
             // Files go their own way.
             Step::Entries(_) => return true,
         })
@@ -330,7 +333,10 @@ fn read_file(
     monitor: &dyn Monitor,
     large: &mut Option<LargeRead>,
 ) -> Outcome {
-    let Some(captured) = capture(found, monitor) else { return Outcome::Gone };
+    let captured = match capture(found, monitor) {
+        Ok(captured) => captured,
+        Err(absent) => return Outcome::Absent(absent),
+    };
     let Some(content) = captured.content else { return Outcome::Whole(captured.entry, 0..0) };
     if content.size() >= LARGE_MIN {
         let (parts, receiver) = bounded(CHUNKS_AHEAD);

@@ -111,7 +111,7 @@ impl Compare {
                 }
                 Step::EndPiece => tree.end_piece(),
                 Step::Leave(_) => tree.leave(),
-                Step::Entries(_) => {}
+                Step::Vanished(_) | Step::Entries(_) => {}
             }
         }
         self.directories += usize::from(matches!(step, Step::Enter(_)));

@@ -88,6 +88,7 @@ pub fn steps(root: &Path, selection: Selection, threads: usize) -> (Vec<String>,
             }
             Step::EndPiece => lines.push("|".to_owned()),
             Step::Leave(_) => lines.push("<".to_owned()),
+            Step::Vanished(name) => lines.push(format!("- {}", show(name.as_bytes()))),
         }
     }
     assert!(scan.next().unwrap().is_none());
@@ -140,7 +141,7 @@ pub fn tree(root: &Path) -> BTreeMap<String, Entry> {
                     keep(&found.path(), read(capture(&found, &*recorder).unwrap(), &*recorder).0);
                 }
             }
-            Step::EndPiece | Step::Leave(_) => {}
+            Step::Vanished(_) | Step::EndPiece | Step::Leave(_) => {}
         }
     }
     assert_eq!(recorder.lines(), [] as [&str; 0]);
@@ -184,7 +185,7 @@ pub fn copy(from: &Path, to: &Path, is_overwriting: bool) -> Vec<String> {
                     links.insert(identity, path);
                 }
             }
-            Step::EndPiece => {}
+            Step::Vanished(_) | Step::EndPiece => {}
             Step::Leave(_) => {
                 let (directory, entry, path) = open.pop().unwrap();
                 note(&path, directory.finish(&entry));

@@ -147,6 +147,57 @@ fn names_are_cut_by_themselves() {
 }
 
 /// Who cuts elsewhere is refused. Spec: A-7.2-1.
+/// The stream of a directory whose names the scan saw, of which some have no entry, and whether it is incomplete.
+fn stream_with_absent(names: &[String], is_absent: impl Fn(usize) -> bool) -> (Vec<u8>, bool) {
+    let mut encoder = TreeEncoder::new(Cuts::plain());
+    encoder.enter(tree! {}.entry(Name::root())).unwrap();
+    let mut rule = CutRule::new(0);
+    for (number, text) in names.iter().enumerate() {
+        if rule.cuts_before(text.as_bytes()) {
+            encoder.end_piece().unwrap();
+        }
+        if is_absent(number) {
+            encoder.vanished(text.as_bytes());
+        } else {
+            encoder.entry(Tree::file("x").entry(name(text)), None).unwrap();
+        }
+    }
+    let found = encoder.leave(Status::COMPLETE).unwrap();
+    let finished = encoder.finish(&Owners::default()).unwrap();
+    assert_eq!(found.has(Status::NOT_READ), finished.trailer.is_incomplete);
+    let stream = encoder.take_chunks().concat();
+    (stream, finished.trailer.is_incomplete)
+}
+
+#[test]
+fn names_that_vanished_leave_no_trace_unless_they_moved_a_cut() {
+    let names = numbered("n", 12_000);
+    let mut rule = CutRule::new(0);
+    let begins: Vec<usize> = (0..names.len()).filter(|n| rule.cuts_before(names[*n].as_bytes())).collect();
+    assert!(begins.len() > 1);
+    let (first, last) = (begins[0], begins[begins.len() - 1]);
+    let check = |is_absent: &dyn Fn(usize) -> bool| {
+        let kept = (0..names.len()).filter(|number| !is_absent(*number)).map(|number| names[number].clone());
+        let (alone, _) = stream_with_absent(&kept.collect::<Vec<_>>(), |_| false);
+        let (stream, is_incomplete) = stream_with_absent(&names, is_absent);
+        assert_eq!(stream == alone, !is_incomplete);
+        is_incomplete
+    };
+    // A small directory has one piece whatever it lacks; a large one keeps its cuts if no first name of a piece goes.
+    let few = names[..PIECE_ROWS_MIN].to_vec();
+    assert!(!stream_with_absent(&few, |number| number % 2 == 0).1);
+    assert!(!stream_with_absent(&few, |_| true).1);
+    assert!(!check(&|number| number == last + 1));
+    assert!(!check(&|number| number > last));
+    assert!(check(&|number| number == first));
+    assert!(!check(&|number| number < last));
+    assert!(!check(&|number| number >= last));
+    assert!(!check(&|_| true));
+    for step in [2, 7, 97, 1009] {
+        check(&|number| number % step == 0);
+    }
+}
+
 #[test]
 fn pieces_that_are_cut_elsewhere_are_not_written() {
     let mut encoder = TreeEncoder::new(Cuts::plain());

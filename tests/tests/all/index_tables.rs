@@ -113,7 +113,7 @@ impl Wide {
     }
 
     fn finish(mut self, mut written: Vec<u8>) -> Vec<u8> {
-        (0..2).for_each(|_| self.encoder.leave(Status::COMPLETE).unwrap());
+        (0..2).for_each(|_| assert!(self.encoder.leave(Status::COMPLETE).unwrap().is_complete()));
         self.encoder.finish(&Owners::default()).unwrap();
         written.append(&mut self.encoder.take_chunks().concat());
         written

@@ -40,7 +40,9 @@ impl LinkedTree {
     }
 
     fn finish(mut self) -> Vec<u8> {
-        (0..=self.open.len()).for_each(|_| self.encoder.leave(Status::COMPLETE).unwrap());
+        for _ in 0..=self.open.len() {
+            self.encoder.leave(Status::COMPLETE).unwrap();
+        }
         self.encoder.finish(&Owners::default()).unwrap();
         self.encoder.take_chunks().concat()
     }
