@@ -74,6 +74,7 @@ impl Local {
                 }
                 // Left by a process that had this number, or written by one on another machine.
                 Err(Errno::EXIST) => {}
+                Err(Errno::NOENT) if self.root.make_again(kind.directory())? => {}
                 Err(error) => return Err(self.root.failed(kind.directory(), "cannot begin a file", error)),
             }
         }
@@ -93,7 +94,18 @@ impl Local {
     fn find_in(&self, kind: FileKind, directory: &str, found: &mut Found) -> Result<()> {
         let what = "cannot be listed";
         let failed = |error| self.root.failed(directory, what, error);
-        let opened = self.root.open(directory, OFlags::DIRECTORY, what)?;
+        let opened = match self.root.open(directory, OFlags::DIRECTORY, what) {
+            Err(error) if error.class == Class::Missing && self.root.may_be_lost(directory) => return Ok(()),
+            Err(error) if error.class == Class::Missing && self.root.is_begun() => {
+                let place = self.root.place(directory);
+                let what = format!(
+                    "{place}: a directory of the repository is missing; if it was empty and got lost when the \
+                        repository was copied, `diptych check --repair-index` makes it again"
+                );
+                return Err(Error::new(Class::Missing, what));
+            }
+            opened => opened?,
+        };
         // Raw, for the ready-made listing takes a directory that was removed while it was open for an empty one.
         let mut buffer = Vec::with_capacity(LISTED_AT_ONCE);
         let mut entries = RawDir::new(&opened, buffer.spare_capacity_mut());
@@ -354,6 +366,32 @@ impl Root {
         self.sync(".")
     }
 
+    /// Whether a repository is here.
+    fn is_begun(&self) -> bool {
+        self.stat(&FileName::CONFIG.path()).is_ok()
+    }
+
+    /// Whether a directory may be missing without anything being wrong: tools that copy files leave empty ones out, and
+    /// these are often empty.
+    fn may_be_lost(&self, directory: &str) -> bool {
+        let is_often_empty = directory == FileKind::Lease.directory() || directory.starts_with("data/");
+        is_often_empty && self.is_begun()
+    }
+
+    /// Makes a directory again that got lost, and says whether it did.
+    fn make_again(&self, directory: &str) -> Result<bool> {
+        if !self.may_be_lost(directory) {
+            return Ok(false);
+        }
+        let fd = self.fd()?;
+        match retry(|| mkdirat(fd, directory, DIRECTORY_MODE)) {
+            Ok(()) | Err(Errno::EXIST) => Ok(true),
+            // The one that it is in is missing as well.
+            Err(Errno::NOENT) => Ok(false),
+            Err(error) => Err(self.failed(directory, "cannot be made", error)),
+        }
+    }
+
     fn place(&self, below: &str) -> String {
         let path = if below == "." { self.path.clone() } else { self.path.join(below) };
         path.display().to_string()
@@ -436,6 +474,12 @@ impl NewFile for LocalFile {
         let named = match name.kind() {
             FileKind::Config => rename_new(root, &self.path, &name.path()),
             _ => retry(|| renameat(root, &self.path, root, name.path())),
+        };
+        let named = match named {
+            Err(Errno::NOENT) if self.root.make_again(&name.directory())? => {
+                retry(|| renameat(root, &self.path, root, name.path()))
+            }
+            named => named,
         };
         match named {
             Ok(()) => self.has_name = true,

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Sender, bounded};
 use diptych_format::pack::ChunkKind;
-use diptych_format::{Class, Digest, Error as FormatError, Result as FormatResult};
+use diptych_format::{Class, Digest, Error as FormatError, Monitor, Problem, Result as FormatResult};
 use diptych_repository::chunk::{Compression, Compressor};
 use diptych_repository::documents::{ArchiveRecord, Body, Report, Snapshot, SnapshotKind, StreamRecord};
 use diptych_repository::pack::ChunkSource;
@@ -103,7 +103,13 @@ pub fn copy(
     for chosen in chosen {
         let copied = match twins.get(&chosen.id) {
             Some(twin) => Copied::There(twin.id),
-            None => copier.copy(chosen, listed, &twins, losses)?,
+            None => match copier.copy(chosen, listed, &twins, losses) {
+                Ok(copied) => copied,
+                Err(error) => {
+                    copier.keep_what_there_is(chosen, losses);
+                    return Err(error);
+                }
+            },
         };
         copier.store.report.snapshots.push((chosen.id, copied));
     }
@@ -181,6 +187,19 @@ impl Copier<'_> {
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// The run ends early: what was copied of a snapshot need not be copied again.
+    fn keep_what_there_is(&mut self, chosen: &Listed, losses: &Losses<'_>) {
+        let copied =
+            self.store.report.snapshots.iter().filter(|(_, copied)| matches!(copied, Copied::New(_)));
+        let mut what = format!("{} snapshots were copied before it", copied.count());
+        // After an error of the repository nothing more can be stored; that error is told.
+        if self.store.report.stored_chunks > 0 && self.store.writer.flush().is_ok() {
+            what.push_str(", and what was copied of it stays: the next run goes on from there");
+        }
+        let path = format!("snapshot {}", chosen.short_id()).into_bytes();
+        losses.problem(Problem { path, what, is_loss: false });
     }
 
     fn snapshot(&mut self, chosen: &Listed) -> Result<Digest> {

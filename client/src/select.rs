@@ -91,6 +91,12 @@ impl PathSelection {
                 verdict = Verdict::OnTheWay;
             }
         }
+        if verdict == Verdict::Selected && is_directory {
+            // Nobody asks for what is below: what could select there counts as having done so.
+            for (pattern, used) in self.patterns.iter().zip(&mut self.used) {
+                *used |= pattern.may_select_below(path);
+            }
+        }
         verdict
     }
 
@@ -227,5 +233,12 @@ mod tests {
         assert!(selection.finish().unwrap_err().to_string().starts_with("b*: "));
         selection.verdict(b"bb", false);
         assert!(selection.finish().is_ok());
+    }
+
+    #[test]
+    fn what_another_argument_selects_as_a_whole_counts_for_globs() {
+        let mut selection = PathSelection::new(&["docs", "**/*.txt", "other/*.txt"]).unwrap();
+        assert_eq!(selection.verdict(b"docs", true), Verdict::Selected);
+        assert!(selection.finish().unwrap_err().to_string().starts_with("other/*.txt: "));
     }
 }

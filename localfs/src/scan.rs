@@ -161,7 +161,14 @@ fn open_root(root: &Path) -> Result<OwnedFd> {
         Err(Errno::PERM) => open(flags),
         other => other,
     };
-    opened.map_err(|error| Error::io(format!("cannot open {}", root.display()), words(error)))
+    opened.map_err(|error| {
+        let root = root.display();
+        let what = match error {
+            Errno::NOTDIR => format!("{root} is no directory: name the one that it is in"),
+            _ => format!("cannot open {root}"),
+        };
+        Error::io(what, words(error))
+    })
 }
 
 impl Scan {

@@ -6,6 +6,9 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 
 use crate::error::{Error, Result};
 
+/// What is for this program alone, and not for the commands that it runs.
+const SECRETS: [&str; 4] = ["DIPTYCH_PASSWORD", "DIPTYCH_TO_PASSWORD", "DIPTYCH_TOKEN", "DIPTYCH_TO_TOKEN"];
+
 /// Where a stream comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Input {
@@ -26,7 +29,11 @@ impl Input {
             return Err(Error::Usage("there is no command behind --".to_owned()));
         };
         let place = program.to_string_lossy().into_owned();
-        let mut child = Command::new(program)
+        let mut command = Command::new(program);
+        for secret in SECRETS {
+            command.env_remove(secret);
+        }
+        let mut child = command
             .args(arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

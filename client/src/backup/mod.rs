@@ -19,7 +19,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use diptych_format::pack::ChunkKind;
-use diptych_format::{Digest, Monitor, Name, Time};
+use diptych_format::{Class, Digest, Monitor, Name, Problem, Time};
 use diptych_localfs::scan::{ScanOptions, scan};
 use diptych_localfs::select::Selection;
 use diptych_localfs::trust::{Trust, trust};
@@ -149,6 +149,13 @@ pub struct BackupOptions {
     pub interrupt: Arc<AtomicBool>,
 }
 
+impl BackupOptions {
+    /// Whether a path that cannot be read is left out.
+    fn spares_paths(&self) -> bool {
+        !self.is_strict && self.sources.len() > 1
+    }
+}
+
 /// What became of a tree.
 #[derive(Clone, Debug)]
 pub struct ArchiveReport {
@@ -205,6 +212,11 @@ pub fn backup(
             run.tell_of_partial();
         }
         archived?;
+    }
+    if run.archives.is_empty() {
+        let place = repository.backend().location();
+        let advice = "Nothing was stored.";
+        return Err(Error::missing(place, "no snapshot is made, as none of the paths could be read", advice));
     }
     run.finish()
 }
@@ -292,7 +304,16 @@ impl Run<'_> {
                 let location = self.repository.backend().location();
                 let selection = leave_out_repository(&location, tree, options.selection.clone());
                 let scan_options = ScanOptions { selection, threads: options.threads };
-                let scan = scan(tree, scan_options, Arc::clone(&monitor)).in_place("")?;
+                let scan = match scan(tree, scan_options, Arc::clone(&monitor)) {
+                    // One path that is not there is no reason to leave the others without a backup.
+                    Err(error) if error.class == Class::Io && options.spares_paths() => {
+                        let what = format!("left out: {error}");
+                        monitor.problem(Problem { path: Vec::new(), what, is_loss: true });
+                        self.store.current = None;
+                        return Ok(());
+                    }
+                    scan => scan.in_place("")?,
+                };
                 pipeline::run(scan, &assembly, &storing, &monitor, store)
             }
             What::Stream(input) => {
@@ -332,7 +353,7 @@ impl Run<'_> {
                 "what was done so far is kept as partial snapshot {}: the next run goes on from there",
                 snapshots::short(id)
             );
-            self.recorder.problem(diptych_format::Problem { path: Vec::new(), what, is_loss: false });
+            self.recorder.problem(Problem { path: Vec::new(), what, is_loss: false });
         }
     }
 
@@ -351,11 +372,7 @@ impl Run<'_> {
         }
         if !what.is_empty() && !self.bases.is_empty() {
             let what = format!("this is {name}: {}", what.join("; "));
-            self.recorder.problem(diptych_format::Problem {
-                path: source.name.clone(),
-                what,
-                is_loss: false,
-            });
+            self.recorder.problem(Problem { path: source.name.clone(), what, is_loss: false });
         }
     }
 
@@ -376,7 +393,7 @@ impl Run<'_> {
         let records: Vec<ArchiveRecord> = self.bases.iter().filter_map(of).collect();
         if is_named && records.is_empty() {
             let what = "the base has no archive of this path: everything is read".to_owned();
-            self.recorder.problem(diptych_format::Problem { path: Vec::new(), what, is_loss: false });
+            self.recorder.problem(Problem { path: Vec::new(), what, is_loss: false });
         }
         records
     }
@@ -389,7 +406,7 @@ impl Run<'_> {
             Ok(opened) => opened,
             Err(error) => {
                 let what = format!("the base cannot be read, and files are read again: {error}");
-                self.recorder.problem(diptych_format::Problem { path: Vec::new(), what, is_loss: false });
+                self.recorder.problem(Problem { path: Vec::new(), what, is_loss: false });
                 return None;
             }
         };
@@ -457,10 +474,10 @@ fn clock() -> Time {
     Time { seconds: now.tv_sec, nanoseconds: u32::try_from(now.tv_nsec).unwrap_or(0) }
 }
 
-/// The tree at `path`, called so unless it is given a `name`.
+/// The tree at `path`, called so unless it is given a `name`. Whether it can be read shows when it is.
 pub fn source(path: &Path, name: Option<&str>) -> Result<Source> {
     let failed = |error| Error::io(path.display().to_string(), "cannot be backed up", error);
-    let place = path.canonicalize().map_err(failed)?;
+    let place = path.canonicalize().or_else(|_| std::path::absolute(path)).map_err(failed)?;
     let path = absolute(path).map_err(failed)?.unwrap_or_else(|| place.clone());
     let name = name.map_or_else(|| path.as_os_str().as_bytes().to_vec(), |name| name.as_bytes().to_vec());
     Ok(Source { name, what: What::Tree { path, place } })

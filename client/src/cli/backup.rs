@@ -150,6 +150,13 @@ pub(super) fn run(arguments: &Arguments, common: &Common) -> Result<Outcome> {
         interrupt: signals::watch(),
     };
     let repository = match arguments.repository.open(&*terminal) {
+        Err(Error::NoRepository(location)) if arguments.init && arguments.dry_run => {
+            let what = format!(
+                "{location}: there is no repository yet, and --dry-run makes none: run `diptych init` first, or leave \
+                    --dry-run out"
+            );
+            return Err(Error::Usage(what));
+        }
         Err(Error::NoRepository(_)) if arguments.init => make(&arguments.repository, &arguments.new)?,
         other => other?,
     };

@@ -81,7 +81,8 @@ pub(super) fn run(arguments: &Arguments, common: &Common) -> Result<Outcome> {
     }
     let listed = list(&from, &*terminal)?;
     let mut chosen = named_or_filtered(&listed, &arguments.snapshots, &arguments.filter.filter())?;
-    chosen.retain(|listed| arguments.partial || !listed.is_partial);
+    // One that is named is meant.
+    chosen.retain(|listed| arguments.partial || !listed.is_partial || !arguments.snapshots.is_empty());
     let interrupt = signals::watch();
     let options = CopyOptions {
         compression: arguments.compression,

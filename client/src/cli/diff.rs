@@ -47,7 +47,7 @@ pub struct Arguments {
     /// The second tree: likewise.
     #[arg(value_name = "B")]
     after: PathBuf,
-    /// Exit with code 1 if the trees differ.
+    /// Exit with code 1 if the trees differ, and with 3 if no difference was found but not everything had been read.
     #[arg(long)]
     exit_code: bool,
     #[command(flatten)]
@@ -99,7 +99,12 @@ pub(super) fn run(arguments: &Arguments, common: &Common) -> Result<Outcome> {
     if terminal.losses() > 0 {
         return Ok(Outcome::WithLosses);
     }
-    Ok(if arguments.exit_code && report.differs() { Outcome::Differs } else { Outcome::Done })
+    Ok(match arguments.exit_code {
+        true if report.differs() => Outcome::Differs,
+        // What neither tree has read cannot be called equal.
+        true if !report.is_complete => Outcome::WithLosses,
+        _ => Outcome::Done,
+    })
 }
 
 /// Opens what is compared.

@@ -21,7 +21,7 @@ use super::terminal::Terminal;
 ///
 /// The tar format is POSIX (pax): long and odd names, times in nanoseconds, extended attributes, ACLs, holes and hard links
 /// are kept as GNU tar and bsdtar read them. What tar cannot hold (sockets, quota projects) is named, and the exit code is
-/// 3. To restore everything as root with GNU tar: `tar -x --xattrs --xattrs-include='*' --acls -p --numeric-owner`.
+/// 3. bsdtar misreads times before 1970 that are no whole seconds, by up to a second. To restore everything as root with GNU tar: `tar -x --xattrs --xattrs-include='*' --acls -p --numeric-owner`.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Example:

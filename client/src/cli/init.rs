@@ -5,7 +5,7 @@ use diptych_repository::repository::InitOptions;
 use jiff::Timestamp;
 use serde_json::json;
 
-use crate::error::{InPlace, Result};
+use crate::error::{Error, InPlace, Result};
 
 use super::json::{JsonTo, summary_event};
 use super::options::{Common, Json};
@@ -47,6 +47,10 @@ pub struct NewOptions {
 pub fn make(repository: &RepositoryOptions, new: &NewOptions) -> Result<diptych_repository::Repository> {
     let backend = repository.backend()?;
     let password = match new.no_encryption {
+        true if repository.password.given()?.is_some() => {
+            let what = "a password is given, and with --no-encryption there is none: leave one of them out";
+            return Err(Error::Usage(what.to_owned()));
+        }
         true => None,
         false => Some((repository.password.new_password()?, key_owner(""))),
     };

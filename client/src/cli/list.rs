@@ -26,7 +26,7 @@ Example:
   diptych list --long /backup/home alice/documents
   diptych list /backup/home '**/*.pdf'")]
 pub struct Arguments {
-    /// The archive: NAME, NAME.meta.dpt, or one file with both streams; `-` is standard input.
+    /// The archive: NAME, NAME.meta.dpt, or one file with both streams; `-` is standard input, redirected from a file.
     #[arg(value_name = "ARCHIVE")]
     archive: PathBuf,
     /// Paths inside the archive, with all that is below them; * ? [...] {a,b} match within a name, ** across them.

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
-use diptych_backend::Backend;
+use diptych_backend::{Backend, FileKind};
 use diptych_format::Error as FormatError;
 use diptych_repository::Repository;
 use diptych_repository::documents::KeyOwner;
@@ -248,7 +248,8 @@ impl RepositoryOptions {
             }
         };
         let report = |damaged| report_damaged(progress, &damaged);
-        let opened = Repository::open(self.backend()?, is_expected, password, report);
+        let backend = self.backend()?;
+        let opened = Repository::open(backend.clone(), is_expected, password, report);
         match opened {
             Ok(repository) => match crate::seen::downgrade(&repository) {
                 None => Ok(repository),
@@ -259,6 +260,17 @@ impl RepositoryOptions {
                 "{}: there is no repository here\n  `diptych init -r {}` makes one.",
                 self.repository, self.repository
             ))),
+            Err(OpenError::WrongPassword)
+                if backend.list(FileKind::Key).is_ok_and(|keys| keys.is_empty()) =>
+            {
+                let place = &self.repository;
+                let advice = "Put the files of keys/ back from a copy: without them nothing can be read.";
+                Err(Error::missing(
+                    place,
+                    "the repository is encrypted and none of its keys is there",
+                    advice,
+                ))
+            }
             Err(OpenError::WrongPassword) => Err(Error::WrongPassword(format!(
                 "{}: the password opens none of the repository's keys",
                 self.repository

@@ -136,6 +136,11 @@ pub(super) fn run(arguments: &Arguments, common: &Common) -> Result<Outcome> {
     let located = locate_all(&repository, &snapshot, path.map(Path::new))?;
     let report = restore(&located, &options, &*terminal);
     terminal.finish();
+    if report.is_err() && signals::is_interrupted() && !common.quiet && !options.is_dry_run {
+        output::say(
+            "diptych: interrupted: what was restored is whole; --overwrite if-changed goes on from there",
+        );
+    }
     let report = report?;
     match terminal.json() {
         Some(json) => json.send(&summary_event("restore", summary(&snapshot, &options, &report, &terminal))),

@@ -133,10 +133,7 @@ pub fn create(options: CreateOptions, monitor: Arc<dyn Monitor>) -> Result<Creat
             for file in written {
                 file.sync().map_err(|error| Error::io("cannot make the archive durable", error))?;
             }
-            // The metadata file last: while it is not there, there is no archive.
-            let [metadata_file, payload_file] = files;
-            payload_file.keep(is_replacing)?;
-            metadata_file.keep(is_replacing)?;
+            keep_both(files, is_replacing)?;
             Ok(report)
         }
     }
@@ -235,22 +232,24 @@ struct NewFile {
 
 impl NewFile {
     fn create(path: &Path, is_replacing: bool) -> Result<Self> {
-        if !is_replacing && path.symlink_metadata().is_ok() {
-            let what =
-                format!("{} is there already: give another name, or --force to replace it", path.display());
-            return Err(Error::io(what, std::io::ErrorKind::AlreadyExists.into()));
+        if let Ok(there) = path.symlink_metadata() {
+            let shown = path.display();
+            let what = if there.is_dir() {
+                format!("{shown} is a directory: give another name")
+            } else {
+                format!("{shown} is there already: give another name, or --force to replace it")
+            };
+            if there.is_dir() || !is_replacing {
+                return Err(Error::io(what, std::io::ErrorKind::AlreadyExists.into()));
+            }
         }
-        let directory = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let directory = directory_of(path);
         if !directory.is_dir() {
             let what =
                 format!("there is no directory {}: make it first, or give another name", directory.display());
             return Err(Error::missing(what));
         }
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let file = tempfile::Builder::new()
-            .prefix(&format!(".{name}."))
-            .suffix(&format!(".{}", own::PARTIAL))
-            .tempfile_in(directory)
+        let file = beside(path)
             .map_err(|error| Error::io(format!("cannot write to {}", directory.display()), error))?;
         Ok(Self { path: path.to_owned(), file })
     }
@@ -271,11 +270,49 @@ impl NewFile {
         };
         let what = || format!("cannot give the archive its name {}", self.path.display());
         kept.map_err(|error| Error::io(what(), error.error))?;
-        let directory = self.path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        File::open(directory)
+        File::open(directory_of(&self.path))
             .and_then(|directory| directory.sync_all())
             .map_err(|error| Error::io(what(), error))
     }
+}
+
+/// Gives both files of an archive their names, the metadata file last: while it is not there, there is no archive. If
+/// one cannot be named, the archive that they were to replace is as it was.
+fn keep_both([metadata, payload]: [NewFile; 2], is_replacing: bool) -> Result<()> {
+    let path = payload.path.clone();
+    let failed = |error| Error::io(format!("cannot set {} aside", path.display()), error);
+    let replaced = match is_replacing && path.symlink_metadata().is_ok() {
+        true => {
+            let aside = beside(&path).map_err(failed)?.into_temp_path();
+            std::fs::rename(&path, &aside).map_err(failed)?;
+            Some(aside)
+        }
+        false => None,
+    };
+    let kept = payload.keep(false).map_err(|error| (error, false));
+    let kept = kept.and_then(|()| metadata.keep(is_replacing).map_err(|error| (error, true)));
+    kept.map_err(|(error, is_new)| {
+        // The first error is the one to tell; that what is left could not be mended follows from it.
+        let _ = match replaced {
+            Some(aside) => aside.persist(&path).map_err(|error| error.error),
+            None if is_new => std::fs::remove_file(&path),
+            None => Ok(()),
+        };
+        error
+    })
+}
+
+/// A file without a lasting name in the directory where `path` is to be.
+fn beside(path: &Path) -> std::io::Result<tempfile::NamedTempFile> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    tempfile::Builder::new()
+        .prefix(&format!(".{name}."))
+        .suffix(&format!(".{}", own::PARTIAL))
+        .tempfile_in(directory_of(path))
+}
+
+fn directory_of(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 fn duplicate_stdout() -> Result<File> {

@@ -13,7 +13,7 @@ use std::io::Write;
 
 use diptych_decoder::{Archive, ContentMap, Descend, Owners, Part, Row, Visitor};
 use diptych_format::{
-    Attributes, Error as FormatError, Holds, Kind, Monitor, Result as FormatResult, Status,
+    Attributes, Class, Error as FormatError, Holds, Kind, Monitor, Result as FormatResult, Status,
 };
 
 use crate::content::ContentReader;
@@ -265,7 +265,11 @@ impl Exporter<'_> {
         } else {
             self.out.write(headers)?;
             let digest = self.long_reader.read(content, &mut self.out);
-            let digest = digest.map_err(|error| broken_off(path, &error.to_string()))?;
+            let digest = digest.map_err(|error| match error.class {
+                // A full disk, or a reader that has seen enough: nothing is wrong with the archive.
+                Class::Io => error,
+                _ => broken_off(path, &error.to_string()),
+            })?;
             if digest != content.digest {
                 return Err(broken_off(path, "it has another digest than the archive says"));
             }

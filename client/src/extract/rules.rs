@@ -101,22 +101,24 @@ impl<'r> Rules<'r> {
         let make = Ok(Fate::Make(Some(standing.kind)));
         match (self.overwrite, &entry.holds) {
             (Overwrite::Never, _) => Ok(Fate::Skip),
-            (_, Holds::Content { .. }) if self.is_in_place && standing.kind == Kind::File => {
-                if self.is_own(&standing, group) {
-                    return Ok(Fate::Change);
-                }
-                let what = "it has other names, outside of what is restored, that would change with it: restore \
-                    it without --in-place";
-                Err(FormatError::io(what, std::io::ErrorKind::AlreadyExists.into()))
-            }
-            (Overwrite::IfChanged, Holds::Content { size, digest })
-                if standing.kind == Kind::File && standing.size == *size && self.is_own(&standing, group) =>
-            {
+            (_, Holds::Content { size, digest }) if standing.kind == Kind::File => {
+                let is_own = self.is_own(&standing, group);
+                let is_compared = self.overwrite == Overwrite::IfChanged
+                    && standing.size == *size
+                    && (is_own || self.is_in_place);
                 // What cannot be read is not known to be right.
-                let old = out.open_standing(&entry.name).ok();
+                let old = if is_compared { out.open_standing(&entry.name).ok() } else { None };
                 match old.filter(|old| content_is(old, *size, digest)) {
-                    Some(old) => Ok(Fate::Keep(old)),
-                    None => make,
+                    Some(old) if is_own => Ok(Fate::Keep(old)),
+                    None if self.is_in_place && is_own => Ok(Fate::Change),
+                    None if self.is_in_place => {
+                        let what = "it has other names, outside of what is restored, that would change with it: \
+                            restore it without --in-place";
+                        Err(FormatError::io(what, std::io::ErrorKind::AlreadyExists.into()))
+                    }
+                    // One that is right and has other names outside gets a file of its own, as its attributes are
+                    // theirs too.
+                    _ => make,
                 }
             }
             (Overwrite::IfChanged, Holds::Target(target))
@@ -132,9 +134,7 @@ impl<'r> Rules<'r> {
 
     /// Whether a large content can be begun without reading what is there.
     pub fn is_quick(&self, out: &OutDirectory, entry: &Entry) -> bool {
-        self.overwrite != Overwrite::IfChanged
-            || self.is_in_place
-            || matches!(out.standing(&entry.name), Ok(None))
+        self.overwrite != Overwrite::IfChanged || matches!(out.standing(&entry.name), Ok(None))
     }
 
     /// Whether all names of what is there are names in the target of the same entry: what is done to it is done to

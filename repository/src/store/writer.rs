@@ -34,7 +34,8 @@ pub struct StoreStats {
     pub stored_bytes: u64,
 }
 
-/// Stores the chunks of a run. Dropped without [`StoreWriter::finish`] it leaves whole packs and index files alone.
+/// Stores the chunks of a run. Dropped without [`StoreWriter::finish`] it indexes the packs that are whole, so that the next
+/// run need not store their chunks again, and removes those that are not.
 pub struct StoreWriter {
     index: Arc<Index>,
     pack_size: u64,
@@ -171,10 +172,17 @@ impl StoreWriter {
 }
 
 impl Drop for StoreWriter {
-    /// What is not durable is no longer there for anybody; the packs that are open are removed with their files.
+    /// What is not durable is no longer there for anybody. What is stays of use, whatever ended the run.
     fn drop(&mut self) {
+        // First, for on a full disk this makes the room for the index.
+        self.payload = None;
+        self.metadata = None;
         // An error has no chunk that anybody may name.
         let _ = self.keeper.wait();
         self.index.forget_begun(&self.begun);
+        if self.index.kept_chunks() > 0 {
+            // Without an index file these packs are there for nobody, until the index is made anew.
+            let _ = self.index.write_fresh();
+        }
     }
 }

@@ -268,6 +268,7 @@ fn half_an_archive_is_refused_at_once() {
 fn wrong_calls_are_told_in_full() {
     let dir = archived("wrong", &small_tree());
     fs::write(dir.join("patterns"), "# a comment\n\n*.o\na[b\n").unwrap();
+    fs::create_dir(dir.join("blocked.meta.dpt")).unwrap();
     let cases = [
         // Options come before the archive that is there already.
         ("create -e [ home tree", 2, "--exclude \"[\" is no pattern"),
@@ -281,6 +282,7 @@ fn wrong_calls_are_told_in_full() {
             "home.meta.dpt is there already: give another name, or --force to replace it (io)",
         ),
         ("create no/such tree", 1, "there is no directory no"),
+        ("create --force blocked tree", 1, "blocked.meta.dpt is a directory: give another name"),
         ("create . tree", 2, "give the archive a name in it"),
         ("create tree/ tree", 2, "give the archive a name in it"),
         ("cat home nope", 1, "nope: is not in the archive"),
@@ -296,6 +298,7 @@ fn wrong_calls_are_told_in_full() {
         let messages = run(&dir, words).assert_code(code).messages();
         assert!(messages.contains(what), "{words}: {messages}");
     }
+    assert!(!dir.join("blocked.data.dpt").exists());
     // A name that looks like half a pattern can be named.
     fs::write(dir.join("tree/["), "").unwrap();
     run(&dir, "create --force home tree").assert_code(0);

@@ -278,11 +278,11 @@ fn a_full_disk_loses_nothing() {
     }
     let (small, large, disk) = (dir.join("small"), dir.join("large"), dir.join("disk"));
     one_file(&small, 1, 100 << 10);
-    one_file(&large, 2, 8 << 20);
+    one_file(&large, 2, 64 << 20);
     fs::create_dir(&disk).unwrap();
     // The small disk goes with the shell, whatever becomes of the test.
     let script = r#"
-        mount -t tmpfs -o size=4m none "$disk" || exit 99
+        mount -t tmpfs -o size=48m none "$disk" || exit 99
         d() { verb=$1; shift; "$diptych" $verb -r "$disk/repository" "$@" || return $?; }
         d init --no-encryption || exit 98
         d backup "$small" || exit 97
@@ -290,6 +290,8 @@ fn a_full_disk_loses_nothing() {
         d restore latest --target "$restored" || exit 95
         d backup "$small" || exit 94
         d snapshots
+        mount -o remount,size=200m "$disk" || exit 93
+        d backup --json "$large" || exit 92
     "#;
     let mut shell: Command = tools::tool("unshare");
     shell.args(["--mount", "sh", "-c", script]).env("diptych", binary()).env("disk", &disk);
@@ -304,5 +306,11 @@ fn a_full_disk_loses_nothing() {
     assert!(said.contains("No space left on device"), "{said}");
     assert!(said.contains("make room there"), "{said}");
     assert_eq!(hash(&dir.join("restored")), hash(&small));
-    assert_eq!(output.stdout.iter().filter(|byte| **byte == b'\n').count(), 2, "two snapshots");
+    let (snapshots, summary) =
+        output.stdout.split_at(output.stdout.iter().position(|byte| *byte == b'{').unwrap());
+    assert_eq!(snapshots.iter().filter(|byte| **byte == b'\n').count(), 2, "two snapshots");
+    // The pack that was whole is not stored again.
+    let last = summary.trim_ascii().rsplit(|byte| *byte == b'\n').next().unwrap();
+    let stored = serde_json::from_slice::<serde_json::Value>(last).unwrap()["stored_bytes"].as_u64().unwrap();
+    assert!(stored > 16 << 20 && stored < 40 << 20, "{stored}");
 }

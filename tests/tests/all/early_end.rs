@@ -133,11 +133,15 @@ fn a_signal_ends_create_wherever_it_is() {
 }
 
 #[test]
-fn a_reader_that_goes_away_ends_create() {
+fn a_reader_that_goes_away_ends_create_and_export() {
     let dir = TestDir::new("early-pipe");
     let source = larger_than_memory(&dir);
-    for reads in [0, 100, 8 << 20] {
-        let mut child = spawn(&mut create(Path::new("-"), &source));
+    let archive = dir.join("archive");
+    assert!(create(&archive, &source).status().unwrap().success());
+    let export = || command(["export".as_ref(), archive.as_os_str()]);
+    let runs = [0, 100, 8 << 20].map(|reads| [(reads, create(Path::new("-"), &source)), (reads, export())]);
+    for (reads, mut run) in runs.into_iter().flatten() {
+        let mut child = spawn(&mut run);
         let mut pipe = child.stdout.take().unwrap();
         pipe.read_exact(&mut vec![0; reads]).unwrap();
         drop(pipe);
@@ -145,6 +149,36 @@ fn a_reader_that_goes_away_ends_create() {
         assert_eq!(output.status.code(), Some(1), "after {reads} bytes, {}", said(&output));
         assert!(output.stderr.is_empty(), "a reader that has enough is no fault: {}", said(&output));
     }
+}
+
+#[test]
+fn an_archive_that_cannot_be_replaced_stays_as_it_was() {
+    let dir = TestDir::new("early-replace");
+    let source = dir.join("source");
+    fs::create_dir(&source).unwrap();
+    fs::write(source.join("a"), "old").unwrap();
+    let archive = dir.join("archive");
+    assert!(create(&archive, &source).status().unwrap().success());
+    let names = |path: &Path| {
+        let mut names: Vec<_> = fs::read_dir(path).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        names
+    };
+    let before = names(dir.path());
+    fs::write(source.join("a"), "new").unwrap();
+    let metadata = dir.join("archive.meta.dpt");
+    let chattr = |flag: &str| {
+        assert!(tools::tool("chattr").arg(flag).arg(&metadata).status().unwrap().success());
+    };
+    chattr("+i");
+    let mut replace = create(&archive, &source);
+    let output = replace.arg("--force").output().unwrap();
+    chattr("-i");
+    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+    assert!(said(&output).contains("cannot give the archive its name"), "{}", said(&output));
+    assert_eq!(names(dir.path()), before);
+    let cat = command(["cat".as_ref(), archive.as_os_str(), "a".as_ref()]).output().unwrap();
+    assert_eq!(cat.stdout, b"old", "{}", said(&cat));
 }
 
 #[test]

@@ -399,6 +399,14 @@ fn in_place_only_what_differs_is_written() {
     assert!(written > 1 << 20 && written < 16 << 20, "{written}");
     let is_cloned = calls.lines().any(|line| line.contains("FICLONE") && line.ends_with("= 0"));
     assert_eq!(inode(kept.target().join("f")) == before, !is_cloned);
+    // What is right is not changed again, and may have other names.
+    let inode_before = inode(kept.target().join("s"));
+    fs::hard_link(kept.target().join("f"), kept.dir.join("outside")).unwrap();
+    let again = kept.restore("--overwrite if-changed --in-place --json").assert_code(0);
+    let summary: serde_json::Value = serde_json::from_str(again.text().lines().last().unwrap()).unwrap();
+    assert_eq!(summary["kept"], 1, "{summary}");
+    assert_eq!(inode(kept.target().join("s")), inode_before);
+    kept.assert_restored();
     assert!(kept.restore("--in-place").assert_code(2).messages().contains("--overwrite"));
     kept.restore("--overwrite never --in-place").assert_code(2);
 }
