@@ -26,6 +26,7 @@ mod links;
 pub mod list;
 pub mod maps;
 pub mod mode;
+pub mod mount;
 pub mod names;
 pub mod open;
 mod owners;

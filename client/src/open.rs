@@ -44,32 +44,40 @@ enum Kept {
 impl OpenArchive {
     /// Opens what an ARCHIVE argument names. A data file that is not there is missed when a content is asked for.
     pub fn open(argument: &Path) -> Result<Self> {
+        Self::open_with(argument, CACHE_BYTES)
+    }
+
+    /// The same, keeping decoded chunks in up to `cache_bytes` of memory.
+    pub fn open_with(argument: &Path, cache_bytes: usize) -> Result<Self> {
         let path = ArchivePath::find(argument);
         if path == ArchivePath::Standard {
-            return Self::open_file(standard_input()?, "standard input");
+            let place = "standard input";
+            let file = FileReadAt::new(standard_input()?).in_place(place)?;
+            return Self::join_one(file, place, cache_bytes);
         }
         let metadata_file = path.metadata_file();
         let metadata =
             FileReadAt::open(&metadata_file).map_err(|cause| not_opened(argument, &path, cause))?;
         if let ArchivePath::Single(_) = path {
-            return Self::join_one(metadata, &metadata_file.display().to_string());
+            return Self::join_one(metadata, &metadata_file.display().to_string(), cache_bytes);
         }
         let data_file = path.data_file();
         let (data, state): (Option<Arc<dyn ReadAt>>, _) = match FileReadAt::open(&data_file) {
             Ok(data) => (Some(Arc::new(data)), Ok(data_file.display().to_string())),
             Err(error) => (None, Err(error.what)),
         };
-        Self::join(Arc::new(metadata), data, state, &metadata_file.display().to_string())
+        Self::join(Arc::new(metadata), data, state, &metadata_file.display().to_string(), cache_bytes)
     }
 
     /// Opens one file that holds both streams; `place` is what messages call it.
     pub fn open_file(file: File, place: &str) -> Result<Self> {
         let file = FileReadAt::new(file).in_place(place)?;
-        Self::join_one(file, place)
+        Self::join_one(file, place, CACHE_BYTES)
     }
 
-    fn join_one(file: FileReadAt, place: &str) -> Result<Self> {
-        Self::join(Arc::new(file), None, Err(format!("{place} holds the metadata alone")), place)
+    fn join_one(file: FileReadAt, place: &str, cache_bytes: usize) -> Result<Self> {
+        let data = Err(format!("{place} holds the metadata alone"));
+        Self::join(Arc::new(file), None, data, place, cache_bytes)
     }
 
     fn join(
@@ -77,12 +85,13 @@ impl OpenArchive {
         data: Option<Arc<dyn ReadAt>>,
         state: Result<String, String>,
         place: &str,
+        cache_bytes: usize,
     ) -> Result<Self> {
         let mut start = [0; HEADER_LENGTH];
         let length = usize::try_from(metadata.len()).unwrap_or(HEADER_LENGTH).min(HEADER_LENGTH);
         metadata.read_exact_at(&mut start[..length], 0).in_place(place)?;
         refuse_others(&start[..length], place)?;
-        let files = ArchiveFiles::open(metadata, data, CACHE_BYTES).in_place(place)?;
+        let files = ArchiveFiles::open(metadata, data, cache_bytes).in_place(place)?;
         let archive = Archive::open(files.metadata.clone()).in_place(place)?;
         let holds_all = files.metadata_pack().holds() == PackHolds::Both;
         let data = if holds_all { Ok(place.to_owned()) } else { state };

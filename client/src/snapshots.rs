@@ -173,7 +173,12 @@ pub fn named_or_filtered(listed: &[Listed], texts: &[String], filter: &Filter) -
 
 /// Caches for the streams of snapshots.
 pub fn caches(repository: &Repository) -> Caches {
-    Caches::new(CACHE_BYTES, Arc::new(Counters::default()), repository.chunk_keys().clone())
+    caches_of(repository, CACHE_BYTES)
+}
+
+/// The same of so many bytes.
+pub fn caches_of(repository: &Repository, bytes: usize) -> Caches {
+    Caches::new(bytes, Arc::new(Counters::default()), repository.chunk_keys().clone())
 }
 
 /// The streams of an archive in a snapshot.
@@ -259,6 +264,16 @@ pub fn locate_all(repository: &Repository, listed: &Listed, path: Option<&Path>)
 /// Opens the archive of a snapshot that holds `path`, which is told as it was on the source; without a path its only
 /// archive.
 pub fn locate(repository: &Repository, listed: &Listed, path: Option<&Path>) -> Result<Located> {
+    locate_with(repository, listed, path, &caches(repository))
+}
+
+/// The same, with chunks kept in `caches`.
+pub fn locate_with(
+    repository: &Repository,
+    listed: &Listed,
+    path: Option<&Path>,
+    caches: &Caches,
+) -> Result<Located> {
     use std::os::unix::ffi::OsStrExt;
     let archives = &listed.snapshot.archives;
     let named = |archive: &ArchiveRecord| archive.path.clone().unwrap_or_else(|| archive.name.clone());
@@ -306,6 +321,6 @@ pub fn locate(repository: &Repository, listed: &Listed, path: Option<&Path>) -> 
     // A stream has its name for a path, and is a file of that name.
     let is_stream_itself = record.path.is_none() && path.is_some() && below.is_empty();
     let below = if is_stream_itself { record.name.clone() } else { below };
-    let (archive, payload) = open_streams(repository, record, &caches(repository))?;
+    let (archive, payload) = open_streams(repository, record, caches)?;
     Ok(Located { open: OpenArchive::of_streams(archive, payload), record: record.clone(), path: below })
 }

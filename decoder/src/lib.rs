@@ -3,7 +3,7 @@
 //! [`Archive`] opens a metadata stream and hands out entries; it reads a table only when something in it is asked
 //! for, checks it whole and against the digest in the row that led to it, and then hands out rows. It knows no
 //! file: whatever gives [`diptych_format::ReadAt`] will do. Reading order: [`archive`], [`found`] and [`row`] (what
-//! is handed out), [`walk`](Visitor), [`links`], [`content`], then [`verify`](fn@verify) and [`diff`](fn@diff);
+//! is handed out), [`walk`](Visitor), [`links`], [`table`], [`content`], then [`verify`](fn@verify) and [`diff`](fn@diff);
 //! beneath them `source` reads tables and `pieces` goes through those of one directory.
 //!
 //! No archive, however hostile, makes a reader loop or grow without bound: references lead strictly back, levels of
@@ -23,6 +23,7 @@ pub mod links;
 mod pieces;
 pub mod row;
 mod source;
+pub mod table;
 pub mod verify;
 mod walk;
 
@@ -32,6 +33,7 @@ pub use diff::{Aspect, Change, Difference, DifferenceSink, diff, diff_below};
 pub use found::Found;
 pub use links::{Link, LinkVisitor, Links};
 pub use row::Row;
+pub use table::{Read, Table, TableRef};
 pub use verify::{VerifyEvent, VerifyReport, VerifyStats, verify, verify_content};
 pub use walk::{Descend, Visitor};
 

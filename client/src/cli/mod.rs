@@ -19,6 +19,7 @@ mod json;
 mod key;
 mod list;
 mod ls;
+mod mount;
 mod options;
 mod outcome;
 mod output;
@@ -89,6 +90,8 @@ enum Verb {
     Backup(backup::Arguments),
     Snapshots(snapshots::Arguments),
     Restore(restore::Arguments),
+    Mount(mount::Arguments),
+    Umount(mount::UmountArguments),
     Ls(ls::Arguments),
     Find(find::Arguments),
     Stats(stats::Arguments),
@@ -144,6 +147,8 @@ fn run_verb(cli: &Cli) -> Result<Outcome> {
         Verb::Backup(arguments) => backup::run(arguments, &cli.common),
         Verb::Snapshots(arguments) => snapshots::run(arguments, &cli.common),
         Verb::Restore(arguments) => restore::run(arguments, &cli.common),
+        Verb::Mount(arguments) => mount::run(arguments, &cli.common),
+        Verb::Umount(arguments) => mount::umount(arguments),
         Verb::Ls(arguments) => ls::run(arguments, &cli.common),
         Verb::Find(arguments) => find::run(arguments, &cli.common),
         Verb::Tag(arguments) => tag::run(arguments, &cli.common),

@@ -13,6 +13,8 @@ pub enum Outcome {
     Differs,
     /// Finished, but something could not be read or written faithfully.
     WithLosses,
+    /// As another process did, by whose exit code it is told.
+    As(u8),
 }
 
 impl Outcome {
@@ -34,6 +36,7 @@ pub fn exit_code(result: Result<Outcome>) -> u8 {
         Ok(Outcome::Done) => 0,
         Ok(Outcome::Differs) => 1,
         Ok(Outcome::WithLosses) => 3,
+        Ok(Outcome::As(code)) => code,
         Err(Error::Interrupted) => CODE_INTERRUPTED,
         Err(_) if super::signals::is_interrupted() => CODE_INTERRUPTED,
         // Whoever read our output has what was wanted of it, and needs no message.

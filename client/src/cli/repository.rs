@@ -264,12 +264,10 @@ impl RepositoryOptions {
                 if backend.list(FileKind::Key).is_ok_and(|keys| keys.is_empty()) =>
             {
                 let place = &self.repository;
-                let advice = "Put the files of keys/ back from a copy: without them nothing can be read.";
-                Err(Error::missing(
-                    place,
-                    "the repository is encrypted and none of its keys is there",
-                    advice,
-                ))
+                Err(Error::WrongPassword(format!(
+                    "{place}: the repository is encrypted, and none of its keys is there\n  \
+                        Put the files of keys/ back from a copy: without them nothing can be read."
+                )))
             }
             Err(OpenError::WrongPassword) => Err(Error::WrongPassword(format!(
                 "{}: the password opens none of the repository's keys",

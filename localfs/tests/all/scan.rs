@@ -119,7 +119,7 @@ fn roots_that_are_no_directory_on_a_real_file_system_are_refused() {
         let monitor = std::sync::Arc::new(diptych_format::monitor::Silent);
         scan(path, ScanOptions::default(), monitor).err().map(|error| error.to_string()).unwrap()
     };
-    assert!(refusal(&temp.path().join("file")).contains("cannot open"));
+    assert!(refusal(&temp.path().join("file")).contains("is no directory"));
     assert!(refusal(&temp.path().join("none")).contains("cannot open"));
     assert!(refusal(Path::new("/proc")).contains("virtual file system (proc)"));
 }

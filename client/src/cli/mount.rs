@@ -1,0 +1,292 @@
+//! `diptych mount` and `diptych umount`.
+
+use std::io::{Read, Write};
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use diptych_mount::{Files, Log, MountOptions};
+use nix::syslog::{Facility, LogFlags, Severity};
+
+use crate::archive_path::ArchivePath;
+use crate::error::{Error, Result};
+use crate::mount::{CacheSize, archive_tree, snapshot_tree};
+use crate::names;
+use crate::size::parse_size;
+use crate::snapshots::{find, list, may_be_snapshot, split};
+
+use super::options::{Common, Threads};
+use super::outcome::Outcome;
+use super::output;
+use super::repository::MaybeRepository;
+use super::signals;
+use super::snapshots::FilterOptions;
+use super::terminal::Terminal;
+
+/// Least memory for what is kept.
+const CACHE_MIN: u64 = 16 << 20;
+/// Between two looks at whether it is over.
+const LOOK: Duration = Duration::from_millis(100);
+/// What the process in the background says when its mount is there.
+const READY: &[u8] = b"mounted\n";
+/// The kind that the system's list of mounts shows.
+const KIND: &str = "fuse.diptych";
+
+/// Show an archive or a snapshot as a read-only file system.
+///
+/// Everything is there with all that was kept of it: owners, times, ACLs, extended attributes, holes, hard links. Nothing is
+/// read before somebody asks for it. The command ends when the file system is there, and a process in the background
+/// answers until it is unmounted: by `diptych umount`, `fusermount3 -u`, or a signal to that process. What cannot be read
+/// is an error (EIO) for whoever wants it, and is named in the system log, or with --foreground on standard error.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Example:
+  diptych mount /backup/home /mnt
+  diptych mount -r /backup/repo latest:/home/alice /mnt
+  diptych umount /mnt")]
+pub struct Arguments {
+    /// The archive (NAME, NAME.meta.dpt, or one file with both streams); or in a repository `latest` or the first digits
+    /// of a snapshot's id, with a path as it was on the source behind a colon if not all of it is meant.
+    #[arg(value_name = "ARCHIVE | SNAPSHOT[:PATH]")]
+    what: PathBuf,
+    /// The directory to show it at.
+    #[arg(value_name = "MOUNTPOINT")]
+    place: PathBuf,
+    /// Stay in the foreground until it is unmounted.
+    #[arg(short, long)]
+    foreground: bool,
+    /// Let others than yourself look at it; root may always.
+    #[arg(long)]
+    allow_other: bool,
+    /// Show all of it as belonging to you.
+    #[arg(long)]
+    owner_here: bool,
+    /// Memory for directories and contents that are kept, such as 200M or 2G.
+    #[arg(long, value_name = "SIZE", default_value = "512M", value_parser = parse_cache)]
+    cache_size: u64,
+    /// Said by the command to itself when it goes on in the background.
+    #[arg(long, hide = true, conflicts_with = "foreground")]
+    background: bool,
+    #[command(flatten)]
+    repository: MaybeRepository,
+    #[command(flatten)]
+    filter: FilterOptions,
+    #[command(flatten)]
+    threads: Threads,
+}
+
+fn parse_cache(text: &str) -> Result<u64, String> {
+    match parse_size(text)? {
+        size if size < CACHE_MIN => Err(format!("{}M is the least", CACHE_MIN >> 20)),
+        size => Ok(size),
+    }
+}
+
+pub(super) fn run(arguments: &Arguments, common: &Common) -> Result<Outcome> {
+    check_place(&arguments.place)?;
+    if !arguments.foreground && !arguments.background {
+        return start_in_background();
+    }
+    let terminal = Terminal::quiet(common);
+    let files = open(arguments, &terminal)?;
+    let interrupt = signals::watch();
+    let options = MountOptions {
+        source: arguments.what.display().to_string(),
+        allow_other: arguments.allow_other,
+        owner: arguments
+            .owner_here
+            .then(|| (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw())),
+        threads: arguments.threads.count(),
+    };
+    let log: Log = match arguments.background {
+        // There is nobody else to tell.
+        true => Arc::new(|path, error| {
+            let _ = nix::syslog::syslog(Severity::LOG_ERR, &line(path, error));
+        }),
+        false => Arc::new(|path, error| output::say(&format!("diptych: {}", line(path, error)))),
+    };
+    let mounted = diptych_mount::mount(files, &arguments.place, &options, log)
+        .map_err(|error| not_mounted(&arguments.place, error))?;
+    if arguments.background {
+        go_to_background()?;
+    } else if !common.quiet {
+        let place = arguments.place.display();
+        output::say(&format!("mounted at {place}; end it by Ctrl-C, or `diptych umount {place}`"));
+    }
+    while !mounted.is_over() && !interrupt.load(Ordering::Relaxed) {
+        std::thread::park_timeout(LOOK);
+    }
+    let place = arguments.place.display().to_string();
+    mounted.unmount().map_err(|error| Error::io(place, "cannot be unmounted", error))?;
+    Ok(Outcome::Done)
+}
+
+fn open(arguments: &Arguments, terminal: &Terminal) -> Result<Arc<dyn Files>> {
+    let cache = CacheSize(arguments.cache_size);
+    let threads = arguments.threads.count();
+    let text = arguments.what.to_str().unwrap_or_default();
+    let snapshot = text.strip_prefix("snapshot:");
+    let is_there = snapshot.is_none() && ArchivePath::find(&arguments.what).metadata_file().exists();
+    let repository = arguments.repository.given().filter(|_| !is_there);
+    let Some(options) = repository.filter(|_| may_be_snapshot(snapshot.unwrap_or(text))) else {
+        return Ok(Arc::new(archive_tree(&arguments.what, cache, threads)?));
+    };
+    let repository = options.open_to_read(terminal)?;
+    let (text, path) = split(snapshot.unwrap_or(text));
+    let listed = list(&repository, terminal)?;
+    let found = find(&listed, text, &arguments.filter.filter())?;
+    Ok(Arc::new(snapshot_tree(&repository, &found, path.map(Path::new), cache, threads)?))
+}
+
+fn check_place(place: &Path) -> Result<()> {
+    let told = place.display().to_string();
+    match place.metadata() {
+        Ok(found) if found.is_dir() => Ok(()),
+        Ok(_) => {
+            Err(Error::missing(told, "this is no directory, and one is needed to show the files at", ""))
+        }
+        Err(error) => Err(Error::io(told, "the files cannot be shown there", error)),
+    }
+}
+
+fn not_mounted(place: &Path, error: std::io::Error) -> Error {
+    let advice = match Path::new("/dev/fuse").exists() {
+        false => {
+            "This needs FUSE: as root, run `modprobe fuse`, and install fuse3 (`apt-get install fuse3`). \
+            Without it, `diptych restore` and `diptych cat` give files."
+        }
+        true if nix::unistd::geteuid().is_root() => "",
+        true => {
+            "Whoever is not root needs fusermount3: install fuse3 (`apt-get install fuse3`). \
+            --allow-other needs user_allow_other in /etc/fuse.conf."
+        }
+    };
+    let cause = diptych_format::Error::io("cannot be mounted", error);
+    Error::Failed { place: place.display().to_string(), cause, advice: advice.to_owned() }
+}
+
+/// Starts this command once more, and ends when that one says that the file system is there.
+fn start_in_background() -> Result<Outcome> {
+    let failed = |error| Error::io("mount", "cannot go on in the background", error);
+    let program = std::env::current_exe().map_err(failed)?;
+    let mut child = Command::new(program)
+        .args(std::env::args_os().skip(1))
+        .arg("--background")
+        .stdout(Stdio::piped())
+        .spawn()
+        .map_err(failed)?;
+    let mut said = Vec::new();
+    if let Some(mut output) = child.stdout.take() {
+        output.read_to_end(&mut said).map_err(failed)?;
+    }
+    if said == READY {
+        return Ok(Outcome::Done);
+    }
+    // What is wrong was told already.
+    let code = child.wait().map_err(failed)?.code().and_then(|code| u8::try_from(code).ok());
+    Ok(Outcome::As(code.unwrap_or(1)))
+}
+
+/// Lets go of the terminal, and tells the one who waits.
+fn go_to_background() -> Result<()> {
+    let failed = |error: std::io::Error| Error::io("mount", "cannot go on in the background", error);
+    let flags = LogFlags::LOG_PID;
+    nix::syslog::openlog(Some(c"diptych"), flags, Facility::LOG_DAEMON)
+        .map_err(|error| failed(error.into()))?;
+    // Whoever starts a session already has one of their own.
+    let _ = nix::unistd::setsid();
+    std::env::set_current_dir("/").map_err(failed)?;
+    let mut output = std::io::stdout();
+    output.write_all(READY).and_then(|()| output.flush()).map_err(failed)?;
+    let nothing = std::fs::File::options().read(true).write(true).open("/dev/null").map_err(failed)?;
+    for redirect in [rustix::stdio::dup2_stdin, rustix::stdio::dup2_stderr, rustix::stdio::dup2_stdout] {
+        redirect(nothing.as_fd()).map_err(|error| failed(error.into()))?;
+    }
+    Ok(())
+}
+
+/// What could not be read, in one line.
+fn line(path: &[u8], error: &diptych_format::Error) -> String {
+    format!("{}: {error}", names::show(path))
+}
+
+/// Unmount what `diptych mount` has mounted.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Example:
+  diptych umount /mnt")]
+pub struct UmountArguments {
+    /// The directory that it is shown at.
+    #[arg(value_name = "MOUNTPOINT")]
+    place: PathBuf,
+}
+
+pub(super) fn umount(arguments: &UmountArguments) -> Result<Outcome> {
+    let place = mount_point(&arguments.place)
+        .map_err(|error| Error::io(arguments.place.display().to_string(), "cannot be found", error))?;
+    let told = place.display().to_string();
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo")
+        .map_err(|error| Error::io("/proc/self/mountinfo", "cannot be read", error))?;
+    if !mounts.lines().any(|line| is_mount(line, &place)) {
+        return Err(Error::missing(told, "nothing that diptych has mounted is there", ""));
+    }
+    if nix::unistd::geteuid().is_root() {
+        nix::mount::umount(&place).map_err(|error| Error::io(told, "cannot be unmounted", error.into()))?;
+        return Ok(Outcome::Done);
+    }
+    let ended = Command::new("fusermount3")
+        .arg("-u")
+        .arg(&place)
+        .status()
+        .map_err(|error| Error::io("fusermount3", "cannot be run: install fuse3", error))?;
+    Ok(Outcome::As(if ended.success() { 0 } else { 1 }))
+}
+
+/// The place as the list of mounts has it. What is mounted there is not looked at: it may answer no more.
+fn mount_point(place: &Path) -> std::io::Result<PathBuf> {
+    let place = std::path::absolute(place)?;
+    match (place.parent(), place.file_name()) {
+        (Some(above), Some(name)) => Ok(above.canonicalize()?.join(name)),
+        _ => Ok(place),
+    }
+}
+
+/// Whether a line of the list of mounts is of one of ours, at `place`.
+fn is_mount(line: &str, place: &Path) -> bool {
+    let Some((mount, kind)) = line.split_once(" - ") else { return false };
+    let is_there = |shown: &str| unescaped(shown) == place.as_os_str().as_bytes();
+    kind.split(' ').next() == Some(KIND) && mount.split(' ').nth(4).is_some_and(is_there)
+}
+
+/// A path of the list of mounts: blanks and the like are written as a backslash and three octal digits.
+fn unescaped(shown: &str) -> Vec<u8> {
+    let mut parts = shown.split('\\');
+    let mut path = parts.next().unwrap_or_default().as_bytes().to_vec();
+    for part in parts {
+        match part.get(..3).and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
+            Some(byte) => {
+                path.push(byte);
+                path.extend_from_slice(part.get(3..).unwrap_or_default().as_bytes());
+            }
+            None => path.extend_from_slice(part.as_bytes()),
+        }
+    }
+    path
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mounts_are_found_in_the_list() {
+        let line = r"36 35 0:28 / /a\040b\134c ro,nosuid,nodev,noatime shared:1 - fuse.diptych home ro,user_id=0,group_id=0";
+        assert!(is_mount(line, Path::new(r"/a b\c")));
+        assert!(!is_mount(line, Path::new("/a")));
+        assert!(!is_mount(&line.replace(KIND, "fuse.sshfs"), Path::new(r"/a b\c")));
+    }
+}

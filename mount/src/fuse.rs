@@ -1,0 +1,344 @@
+//! The kernel's questions, handed to a [`Files`].
+//!
+//! Nothing is decided here but how an answer is put: what may be kept is kept for ever, files and directories are not
+//! opened (`ENOSYS` tells the kernel to do without), and what cannot be read is EIO and a line in the log.
+
+use std::collections::HashSet;
+use std::ffi::OsStr;
+use std::io;
+use std::ops::ControlFlow;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use diptych_format::{Error, Kind, Result, Time};
+use fuser::{
+    BackgroundSession, Config, Errno, FileAttr, FileHandle, FileType, Filesystem, Generation, INodeNo,
+    InitFlags, KernelConfig, LockOwner, MountOption, OpenFlags, ReplyAttr, ReplyData, ReplyDirectory,
+    ReplyDirectoryPlus, ReplyEntry, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyXattr, Request, SessionACL,
+};
+
+use crate::files::{Attributes, Files, Ino, Seek};
+
+/// For as long as the kernel keeps what never changes.
+const LASTING: Duration = Duration::from_secs(365 * 24 * 3600);
+/// For as long as it keeps what may change.
+const PASSING: Duration = Duration::from_secs(1);
+/// What programs are told to read at a time.
+const BLOCK: u32 = 128 << 10;
+/// Bytes of a block in `statfs`, and of those that `stat` counts.
+const SECTOR: u64 = 512;
+/// Requests of readers that the kernel has under way at most.
+const BACKGROUND: u16 = 64;
+/// Inodes whose damage is told once and not again.
+const TOLD_MAX: usize = 10_000;
+
+/// How a file system is mounted.
+#[derive(Clone, Debug)]
+pub struct MountOptions {
+    /// What the list of mounts shows as its source.
+    pub source: String,
+    /// Whether others than who mounts it may look at it.
+    pub allow_other: bool,
+    /// User and group that all of it belongs to; none if each keeps its own.
+    pub owner: Option<(u32, u32)>,
+    /// Threads that answer.
+    pub threads: usize,
+}
+
+/// Takes the path of what could not be read, below the root, and what is wrong with it.
+pub type Log = Arc<dyn Fn(&[u8], &Error) + Send + Sync>;
+
+/// A file system that is mounted. Dropped, it is unmounted.
+pub struct Mounted(BackgroundSession);
+
+impl Mounted {
+    /// Unmounts it, and waits until nobody is answered any more.
+    pub fn unmount(self) -> io::Result<()> {
+        self.0.umount_and_join()
+    }
+
+    /// Whether it has been unmounted by somebody else.
+    pub fn is_over(&self) -> bool {
+        self.0.guard.is_finished()
+    }
+}
+
+/// Mounts `files` at `place`. What cannot be read is told to `log`.
+pub fn mount(files: Arc<dyn Files>, place: &Path, options: &MountOptions, log: Log) -> io::Result<Mounted> {
+    let adapter = Adapter { files, owner: options.owner, log, told: Mutex::default() };
+    let mut config = Config::default();
+    config.mount_options = vec![
+        MountOption::RO,
+        MountOption::NoDev,
+        MountOption::NoSuid,
+        MountOption::NoAtime,
+        // The kernel checks modes and ACLs, as it knows both.
+        MountOption::DefaultPermissions,
+        MountOption::FSName(options.source.clone()),
+        MountOption::Subtype("diptych".to_owned()),
+    ];
+    config.acl = if options.allow_other { SessionACL::All } else { SessionACL::Owner };
+    config.n_threads = Some(options.threads.max(1));
+    config.clone_fd = true;
+    fuser::spawn_mount(adapter, place, &config).map(Mounted)
+}
+
+struct Adapter {
+    files: Arc<dyn Files>,
+    owner: Option<(u32, u32)>,
+    log: Log,
+    /// What was told to be unreadable.
+    told: Mutex<HashSet<u64>>,
+}
+
+impl Adapter {
+    fn show(&self, attributes: &Attributes) -> FileAttr {
+        let (uid, gid) = self.owner.unwrap_or((attributes.uid, attributes.gid));
+        let (major, minor) = attributes.device;
+        let mtime = moment(attributes.mtime);
+        FileAttr {
+            ino: INodeNo(attributes.ino.0),
+            size: attributes.size,
+            blocks: attributes.allocated.div_ceil(SECTOR),
+            atime: mtime,
+            mtime,
+            ctime: moment(attributes.ctime),
+            crtime: mtime,
+            kind: kind(attributes.kind),
+            perm: attributes.permissions as u16,
+            nlink: attributes.links,
+            uid,
+            gid,
+            // As the kernel writes a device's number down.
+            rdev: minor & 0xff | major << 8 | (minor & !0xff) << 12,
+            blksize: BLOCK,
+            flags: 0,
+        }
+    }
+
+    /// Tells what is wrong with an inode, once.
+    fn refuse(&self, ino: u64, error: &Error) -> Errno {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_new = told.len() < TOLD_MAX && told.insert(ino);
+        drop(told);
+        if is_new {
+            let path = self.files.path(Ino(ino));
+            (self.log)(&path, error);
+        }
+        Errno::EIO
+    }
+
+    /// The end of an answer.
+    fn answer<T>(&self, ino: INodeNo, result: Result<T>) -> Result<T, Errno> {
+        result.map_err(|error| self.refuse(ino.0, &error))
+    }
+}
+
+fn ttl(attributes: &Attributes) -> Duration {
+    if attributes.is_lasting { LASTING } else { PASSING }
+}
+
+fn moment(time: Time) -> SystemTime {
+    let seconds = Duration::from_secs(time.seconds.unsigned_abs());
+    let whole =
+        if time.seconds < 0 { UNIX_EPOCH.checked_sub(seconds) } else { UNIX_EPOCH.checked_add(seconds) };
+    let moment = whole.and_then(|whole| whole.checked_add(Duration::from_nanos(time.nanoseconds.into())));
+    moment.unwrap_or(UNIX_EPOCH)
+}
+
+fn kind(kind: Kind) -> FileType {
+    match kind {
+        Kind::File => FileType::RegularFile,
+        Kind::Directory => FileType::Directory,
+        Kind::Symlink => FileType::Symlink,
+        Kind::Fifo => FileType::NamedPipe,
+        Kind::Socket => FileType::Socket,
+        Kind::BlockDevice => FileType::BlockDevice,
+        Kind::CharDevice => FileType::CharDevice,
+    }
+}
+
+impl Filesystem for Adapter {
+    fn init(&mut self, _: &Request, config: &mut KernelConfig) -> io::Result<()> {
+        // Each by itself: what an older kernel does not know, it does without.
+        for wanted in [
+            InitFlags::FUSE_ASYNC_READ,
+            InitFlags::FUSE_PARALLEL_DIROPS,
+            InitFlags::FUSE_DO_READDIRPLUS,
+            InitFlags::FUSE_CACHE_SYMLINKS,
+            InitFlags::FUSE_NO_OPEN_SUPPORT,
+            InitFlags::FUSE_NO_OPENDIR_SUPPORT,
+            InitFlags::FUSE_POSIX_ACL,
+            InitFlags::FUSE_MAX_PAGES,
+        ] {
+            let _ = config.add_capabilities(wanted);
+        }
+        let _ = config.set_max_background(BACKGROUND);
+        Ok(())
+    }
+
+    fn lookup(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        match self.answer(parent, self.files.lookup(Ino(parent.0), name.as_bytes())) {
+            Ok(Some(found)) => reply.entry(&ttl(&found), &self.show(&found), Generation(0)),
+            Ok(None) => match self.files.attributes(Ino(parent.0)) {
+                // An inode 0 says that there is nothing, and that this may be kept.
+                Ok(parent) => {
+                    let mut nothing = self.show(&parent);
+                    nothing.ino = INodeNo(0);
+                    reply.entry(&ttl(&parent), &nothing, Generation(0));
+                }
+                Err(_) => reply.error(Errno::ENOENT),
+            },
+            Err(errno) => reply.error(errno),
+        }
+    }
+
+    fn getattr(&self, _: &Request, ino: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
+        match self.answer(ino, self.files.attributes(Ino(ino.0))) {
+            Ok(found) => reply.attr(&ttl(&found), &self.show(&found)),
+            Err(errno) => reply.error(errno),
+        }
+    }
+
+    fn readlink(&self, _: &Request, ino: INodeNo, reply: ReplyData) {
+        match self.answer(ino, self.files.target(Ino(ino.0))) {
+            Ok(target) => reply.data(&target),
+            Err(errno) => reply.error(errno),
+        }
+    }
+
+    fn open(&self, _: &Request, _: INodeNo, _: OpenFlags, reply: ReplyOpen) {
+        reply.error(Errno::ENOSYS);
+    }
+
+    fn opendir(&self, _: &Request, _: INodeNo, _: OpenFlags, reply: ReplyOpen) {
+        reply.error(Errno::ENOSYS);
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "as the kernel asks")]
+    fn read(
+        &self,
+        _: &Request,
+        ino: INodeNo,
+        _: FileHandle,
+        offset: u64,
+        size: u32,
+        _: OpenFlags,
+        _: Option<LockOwner>,
+        reply: ReplyData,
+    ) {
+        thread_local! {
+            static BUFFER: std::cell::RefCell<Vec<u8>> = const { std::cell::RefCell::new(Vec::new()) };
+        }
+        BUFFER.with_borrow_mut(|buffer| {
+            let size = size as usize;
+            if buffer.len() < size {
+                buffer.resize(size, 0);
+            }
+            let buffer = buffer.get_mut(..size).unwrap_or_default();
+            match self.answer(ino, self.files.read(Ino(ino.0), offset, buffer)) {
+                Ok(read) => reply.data(buffer.get(..read).unwrap_or_default()),
+                Err(errno) => reply.error(errno),
+            }
+        });
+    }
+
+    fn readdir(&self, _: &Request, ino: INodeNo, _: FileHandle, offset: u64, mut reply: ReplyDirectory) {
+        let mut count = 0;
+        let listed = self.files.list(Ino(ino.0), offset, &mut |listed| {
+            count += 1;
+            let number = INodeNo(listed.attributes.ino.0);
+            let name = OsStr::from_bytes(listed.name);
+            match reply.add(number, listed.next, kind(listed.attributes.kind), name) {
+                true => ControlFlow::Break(()),
+                false => ControlFlow::Continue(()),
+            }
+        });
+        match self.answer(ino, listed) {
+            // What was found before an error is given; who asks for more is told.
+            Err(errno) if count == 0 => reply.error(errno),
+            _ => reply.ok(),
+        }
+    }
+
+    fn readdirplus(
+        &self,
+        _: &Request,
+        ino: INodeNo,
+        _: FileHandle,
+        offset: u64,
+        mut reply: ReplyDirectoryPlus,
+    ) {
+        let mut count = 0;
+        let listed = self.files.list(Ino(ino.0), offset, &mut |listed| {
+            count += 1;
+            let attributes = self.show(&listed.attributes);
+            let (name, ttl) = (OsStr::from_bytes(listed.name), ttl(&listed.attributes));
+            match reply.add(attributes.ino, listed.next, name, &ttl, &attributes, Generation(0)) {
+                true => ControlFlow::Break(()),
+                false => ControlFlow::Continue(()),
+            }
+        });
+        match self.answer(ino, listed) {
+            // What was found before an error is given; who asks for more is told.
+            Err(errno) if count == 0 => reply.error(errno),
+            _ => reply.ok(),
+        }
+    }
+
+    fn statfs(&self, _: &Request, _: INodeNo, reply: ReplyStatfs) {
+        let totals = self.files.totals();
+        let blocks = totals.bytes.div_ceil(SECTOR);
+        let names = u32::try_from(diptych_format::limits::NAME_LENGTH_MAX).unwrap_or(u32::MAX);
+        reply.statfs(blocks, 0, 0, totals.entries, 0, SECTOR as u32, names, SECTOR as u32);
+    }
+
+    fn getxattr(&self, _: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
+        match self.answer(ino, self.files.xattr(Ino(ino.0), name.as_bytes())) {
+            Ok(Some(value)) => give(&value, size, reply),
+            Ok(None) => reply.error(Errno::ENODATA),
+            Err(errno) => reply.error(errno),
+        }
+    }
+
+    fn listxattr(&self, _: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
+        match self.answer(ino, self.files.xattr_names(Ino(ino.0))) {
+            Ok(names) => {
+                let names: Vec<u8> =
+                    names.iter().flat_map(|name| name.iter().copied().chain(std::iter::once(0))).collect();
+                give(&names, size, reply);
+            }
+            Err(errno) => reply.error(errno),
+        }
+    }
+
+    fn lseek(&self, _: &Request, ino: INodeNo, _: FileHandle, offset: i64, whence: i32, reply: ReplyLseek) {
+        let what = match whence {
+            SEEK_DATA => Seek::Data,
+            SEEK_HOLE => Seek::Hole,
+            _ => return reply.error(Errno::EINVAL),
+        };
+        let Ok(offset) = u64::try_from(offset) else { return reply.error(Errno::ENXIO) };
+        match self.answer(ino, self.files.seek(Ino(ino.0), offset, what)) {
+            Ok(Some(found)) => reply.offset(i64::try_from(found).unwrap_or(i64::MAX)),
+            Ok(None) => reply.error(Errno::ENXIO),
+            Err(errno) => reply.error(errno),
+        }
+    }
+}
+
+/// As `lseek` has them; they are the same on every architecture.
+const SEEK_DATA: i32 = 3;
+const SEEK_HOLE: i32 = 4;
+
+/// An extended attribute, or its length for who asks with no room for it.
+fn give(value: &[u8], room: u32, reply: ReplyXattr) {
+    let length = u32::try_from(value.len()).unwrap_or(u32::MAX);
+    match room {
+        0 => reply.size(length),
+        _ if room < length => reply.error(Errno::ERANGE),
+        _ => reply.data(value),
+    }
+}

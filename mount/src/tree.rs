@@ -1,0 +1,551 @@
+//! An archive, or a directory in one, as a file system.
+//!
+//! The number of an inode is the place of its row: where its table stands in the metadata stream, and which row of it
+//! it is. A row takes at least a byte, so no two have the same; and whoever mounts the archive again finds the same
+//! numbers. So nothing has to be remembered of an inode. What is remembered is one pair of numbers for each table that
+//! was read: where it stands, and which directory it is of. With these any table can be read again when the cache has let
+//! go of it.
+//!
+//! All names of an inode have the number of the first of them, by path: the link table tells which that is.
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use diptych_decoder::{Archive, ContentMap, Found, Links, Part, Read, Row, Table, TableRef};
+use diptych_format::{Entry, Error, Kind, ReadAt, Result, Status};
+use quick_cache::Weighter;
+use quick_cache::sync::Cache;
+
+use crate::ahead::Ahead;
+use crate::files::{Attributes, Files, Ino, Listed, Seek, Totals};
+
+/// Maps of contents with holes that are kept, in bytes.
+const MAPS_BYTES: u64 = 4 << 20;
+/// Where a list goes on behind `.` and `..`: no table stands so early.
+const BEHIND_SELF: u64 = 1;
+const BEHIND_PARENT: u64 = 2;
+
+/// The archive's own root, as other inodes are numbered here.
+const ARCHIVE_ROOT: u64 = 1;
+
+/// An archive as a file system. Its inode numbers mean nothing to another one.
+pub struct Tree {
+    archive: Archive,
+    payload: Arc<dyn ReadAt>,
+    /// Tables by where they stand.
+    tables: Cache<u64, Arc<Read>, Weight>,
+    /// Maps of contents with holes by inode: their tables are long, and each read would go through one.
+    maps: Cache<u64, Arc<ContentMap>, Weight>,
+    /// The directory that the table at each place is of, for those that were read.
+    places: RwLock<BTreeMap<u64, u64>>,
+    root: Found,
+    links: Option<Links>,
+    /// What is mounted.
+    top: u64,
+    ahead: Ahead,
+}
+
+/// What things in caches weigh, in bytes.
+#[derive(Clone)]
+struct Weight;
+
+impl Weighter<u64, Arc<Read>> for Weight {
+    fn weight(&self, _: &u64, read: &Arc<Read>) -> u64 {
+        let weight = match &**read {
+            Read::Names(table) => table.weight(),
+            Read::Index(references) => references.iter().map(TableRef::weight).sum(),
+        };
+        weight as u64
+    }
+}
+
+impl Weighter<u64, Arc<ContentMap>> for Weight {
+    fn weight(&self, _: &u64, map: &Arc<ContentMap>) -> u64 {
+        (size_of::<ContentMap>() + map.parts.len() * size_of::<Part>()) as u64
+    }
+}
+
+/// An inode, found.
+enum Node {
+    /// The archive's root.
+    Root,
+    /// Row of a table.
+    Row(Names, usize),
+}
+
+/// A table of names.
+#[derive(Clone)]
+struct Names(Arc<Read>);
+
+impl Names {
+    fn table(&self) -> Result<&Table> {
+        match &*self.0 {
+            Read::Names(table) => Ok(table),
+            Read::Index(_) => Err(Error::corrupt("an index table stands where names should")),
+        }
+    }
+}
+
+impl Tree {
+    /// The archive from its root on. Tables take up to `table_bytes` of memory.
+    pub fn new(archive: Archive, payload: Arc<dyn ReadAt>, table_bytes: u64) -> Result<Self> {
+        let links = archive.links();
+        let links = if links.is_empty()? { None } else { Some(links) };
+        Ok(Self {
+            root: archive.root()?,
+            archive,
+            payload,
+            tables: cache(table_bytes),
+            maps: cache(MAPS_BYTES),
+            places: RwLock::default(),
+            links,
+            top: ARCHIVE_ROOT,
+            ahead: Ahead::default(),
+        })
+    }
+
+    /// The same from the directory at `path` on; none if there is none.
+    pub fn below(mut self, path: &[u8]) -> Result<Option<Self>> {
+        let Some(top) = self.id_of(path)? else { return Ok(None) };
+        let is_directory = match self.node(top)? {
+            Node::Root => true,
+            Node::Row(names, row) => names.table()?.directory(row)?.is_some(),
+        };
+        self.top = top;
+        Ok(is_directory.then_some(self))
+    }
+
+    /// The number that the kernel knows an inode by, and the other way round: what is mounted and the archive's root
+    /// change their numbers, for the kernel has one of its own for what is mounted.
+    fn swap(&self, number: u64) -> u64 {
+        match number {
+            _ if number == self.top => ARCHIVE_ROOT,
+            ARCHIVE_ROOT => self.top,
+            other => other,
+        }
+    }
+
+    fn node(&self, id: u64) -> Result<Node> {
+        if id == ARCHIVE_ROOT {
+            return Ok(Node::Root);
+        }
+        let place = self.place_of(id)?;
+        let names = self.names_at(place)?;
+        let row = usize::try_from(id - place).unwrap_or(usize::MAX);
+        match row < names.table()?.rows() {
+            true => Ok(Node::Row(names, row)),
+            false => Err(unknown(id)),
+        }
+    }
+
+    /// Where the table of an inode stands.
+    fn place_of(&self, id: u64) -> Result<u64> {
+        let places = self.places.read().unwrap_or_else(PoisonError::into_inner);
+        places.range(..=id).next_back().map(|(place, _)| *place).ok_or_else(|| unknown(id))
+    }
+
+    /// The directory whose table stands at `place`.
+    fn directory_of(&self, place: u64) -> Result<u64> {
+        let places = self.places.read().unwrap_or_else(PoisonError::into_inner);
+        places.get(&place).copied().ok_or_else(|| unknown(place))
+    }
+
+    /// The table at a place that is known.
+    fn names_at(&self, place: u64) -> Result<Names> {
+        if let Some(read) = self.tables.get(&place) {
+            return Ok(Names(read));
+        }
+        // The way up to a table that is there, and down again: not by recursion, for trees may be deep.
+        let mut missing = vec![place];
+        let mut above = None;
+        loop {
+            let directory = self.directory_of(missing[missing.len() - 1])?;
+            if directory == ARCHIVE_ROOT {
+                break;
+            }
+            let place = self.place_of(directory)?;
+            if let Some(read) = self.tables.get(&place) {
+                above = Some(Names(read));
+                break;
+            }
+            missing.push(place);
+        }
+        for place in missing.into_iter().rev() {
+            let directory = self.directory_of(place)?;
+            let top = match &above {
+                None => self.archive.root_ref()?,
+                Some(names) => {
+                    let row = directory.saturating_sub(self.place_of(directory)?);
+                    let row = usize::try_from(row).unwrap_or(usize::MAX);
+                    names.table()?.directory(row)?.ok_or_else(|| unknown(directory))?
+                }
+            };
+            above = Some(self.piece_at(&top, directory, place)?);
+        }
+        above.ok_or_else(|| unknown(place))
+    }
+
+    /// The top table of a directory; none of what is no directory.
+    fn top_of(&self, id: u64) -> Result<Option<TableRef>> {
+        match self.node(id)? {
+            Node::Root => self.archive.root_ref().map(Some),
+            Node::Row(names, row) => names.table()?.directory(row),
+        }
+    }
+
+    /// Reads a table of a directory, or takes it from the cache.
+    fn read_table(&self, reference: &TableRef, directory: u64) -> Result<Arc<Read>> {
+        let place = reference.position();
+        self.tables.get_or_insert_with(&place, || {
+            let read = Arc::new(self.archive.read(reference)?);
+            if let Read::Names(_) = *read {
+                let mut places = self.places.write().unwrap_or_else(PoisonError::into_inner);
+                if *places.entry(place).or_insert(directory) != directory {
+                    return Err(Error::corrupt("two directories have one table"));
+                }
+            }
+            Ok(read)
+        })
+    }
+
+    /// The piece that stands at `place`, under `top`.
+    fn piece_at(&self, top: &TableRef, directory: u64, place: u64) -> Result<Names> {
+        let mut reference = top.clone();
+        loop {
+            let read = self.read_table(&reference, directory)?;
+            // An index table stands right behind what is below it.
+            let next = match &*read {
+                Read::Names(_) => None,
+                Read::Index(below) => below.iter().find(|below| below.position() >= place).cloned(),
+            };
+            match next {
+                Some(next) => reference = next,
+                None if reference.position() == place => return Ok(Names(read)),
+                None => return Err(unknown(place)),
+            }
+        }
+    }
+
+    /// The piece of a directory that has `name`, if any has.
+    fn piece_for(&self, top: &TableRef, directory: u64, name: &[u8]) -> Result<Option<Names>> {
+        let mut reference = top.clone();
+        loop {
+            let read = self.read_table(&reference, directory)?;
+            let Read::Index(below) = &*read else { return Ok(Some(Names(read))) };
+            let behind = below.partition_point(|below| below.begins_by(name));
+            let Some(next) = behind.checked_sub(1).and_then(|place| below.get(place)) else {
+                return Ok(None);
+            };
+            reference = next.clone();
+        }
+    }
+
+    /// The first piece under `reference` that stands behind `place`.
+    fn piece_behind(&self, reference: &TableRef, directory: u64, place: u64) -> Result<Option<Names>> {
+        let read = self.read_table(reference, directory)?;
+        let Read::Index(below) = &*read else {
+            return Ok((reference.position() > place).then_some(Names(read)));
+        };
+        // Levels descend strictly, so that this ends.
+        for below in below.iter().skip_while(|below| below.position() < place) {
+            if let Some(found) = self.piece_behind(below, directory, place)? {
+                return Ok(Some(found));
+            }
+        }
+        Ok(None)
+    }
+
+    /// A name in a directory, as the row that it is.
+    fn find(&self, directory: u64, name: &[u8]) -> Result<Option<(Names, usize)>> {
+        let top = self.top_of(directory)?.ok_or_else(|| Error::missing("no directory"))?;
+        let Some(names) = self.piece_for(&top, directory, name)? else { return Ok(None) };
+        let row = names.table()?.find(name)?;
+        Ok(row.map(|row| (names, row)))
+    }
+
+    /// The inode at a path below the archive's root.
+    fn id_of(&self, path: &[u8]) -> Result<Option<u64>> {
+        let mut id = ARCHIVE_ROOT;
+        for name in path.split(|byte| *byte == b'/').filter(|name| !name.is_empty()) {
+            if self.top_of(id)?.is_none() {
+                return Ok(None);
+            }
+            match self.find(id, name)? {
+                Some((names, row)) => id = id_of_row(names.table()?, row),
+                None => return Ok(None),
+            }
+        }
+        Ok(Some(id))
+    }
+
+    /// The path of an inode below the archive's root.
+    fn path_of(&self, mut id: u64) -> Result<Vec<u8>> {
+        let mut names: Vec<Vec<u8>> = Vec::new();
+        while id != ARCHIVE_ROOT {
+            let place = self.place_of(id)?;
+            let table = self.names_at(place)?;
+            let row = usize::try_from(id - place).unwrap_or(usize::MAX);
+            names.push(table.table()?.row(row, |row| Ok(row.name().to_vec()))?);
+            id = self.directory_of(place)?;
+        }
+        names.reverse();
+        Ok(names.join(&b'/'))
+    }
+
+    /// The attributes of a row at `path`, which the links are looked up by.
+    fn attributes_of(
+        &self,
+        id: u64,
+        row: &Row<'_>,
+        path: impl FnOnce() -> Result<Vec<u8>>,
+    ) -> Result<Attributes> {
+        let (mut id, mut count) = (id, 1);
+        if let Some(links) = &self.links
+            && row.kind() != Kind::Directory
+            && let Some(link) = links.find(&path()?)?
+        {
+            count = link.count;
+            if let Some(first) = link.first {
+                let first = self.id_of(&first)?;
+                id = first.ok_or_else(|| Error::corrupt("the link table names a path that is not there"))?;
+            }
+        }
+        Ok(Attributes::of_row(row, Ino(self.swap(id)), count))
+    }
+
+    /// Lends the row of an inode that is not the archive's root.
+    fn with_row<T>(&self, id: u64, take: impl FnOnce(&Row<'_>) -> Result<T>) -> Result<T> {
+        match self.node(id)? {
+            Node::Root => Err(Error::missing("the root is a directory")),
+            Node::Row(names, row) => names.table()?.row(row, take),
+        }
+    }
+
+    /// An inode with all that is kept of it; the extended attributes of most are known to be none without that.
+    fn entry(&self, id: u64) -> Result<Option<Entry>> {
+        match self.node(id)? {
+            Node::Root => Ok(Some(self.root.entry.clone())),
+            Node::Row(names, row) => names.table()?.row(row, |row| match row.has_xattrs() {
+                true => row.to_entry().map(Some),
+                false => Ok(None),
+            }),
+        }
+    }
+
+    /// Where the bytes of a content are: from where in the payload stream, or by a map if it has holes; and its size.
+    fn content(&self, id: u64) -> Result<(u64, Whereabouts)> {
+        let (size, start) = self.with_row(id, |row| {
+            if row.kind() != Kind::File {
+                return Err(Error::missing("what is no file has no content"));
+            }
+            if row.status().has(Status::NOT_READ) {
+                return Err(Error::missing("the content was not read when the archive was made"));
+            }
+            Ok((row.size(), (!row.has_holes()).then(|| row.payload_start())))
+        })?;
+        let whereabouts = match start {
+            Some(start) => Whereabouts::From(start),
+            None => Whereabouts::Map(
+                self.maps.get_or_insert_with(&id, || self.with_row(id, |row| row.content()).map(Arc::new))?,
+            ),
+        };
+        Ok((size, whereabouts))
+    }
+
+    fn read_payload(&self, buffer: &mut [u8], start: u64) -> Result<()> {
+        let range = start..start.saturating_add(buffer.len() as u64);
+        if let Some(ahead) = self.ahead.note(range, self.payload.len()) {
+            self.payload.hint(&[ahead]);
+        }
+        self.payload.read_exact_at(buffer, start)
+    }
+}
+
+/// Where the bytes of a content are.
+enum Whereabouts {
+    /// All of them, from there on in the payload stream.
+    From(u64),
+    /// Here and there.
+    Map(Arc<ContentMap>),
+}
+
+fn cache<V: Clone>(bytes: u64) -> Cache<u64, V, Weight>
+where
+    Weight: Weighter<u64, V>,
+{
+    // What most tables take, for a start.
+    let count = usize::try_from(bytes / 4096).unwrap_or(usize::MAX).max(16);
+    Cache::with_weighter(count, bytes, Weight)
+}
+
+fn id_of_row(table: &Table, row: usize) -> u64 {
+    table.position().saturating_add(row as u64)
+}
+
+fn unknown(id: u64) -> Error {
+    Error::missing(format!("inode {id} was never given to anybody"))
+}
+
+impl Files for Tree {
+    fn lookup(&self, directory: Ino, name: &[u8]) -> Result<Option<Attributes>> {
+        let directory = self.swap(directory.0);
+        let Some((names, row)) = self.find(directory, name)? else { return Ok(None) };
+        let table = names.table()?;
+        let path = || Ok(joined(&self.path_of(directory)?, name));
+        table.row(row, |there| self.attributes_of(id_of_row(table, row), there, path)).map(Some)
+    }
+
+    fn attributes(&self, ino: Ino) -> Result<Attributes> {
+        let id = self.swap(ino.0);
+        match self.node(id)? {
+            Node::Root => Ok(Attributes::of_directory(&self.root.entry, ino)),
+            Node::Row(names, row) => {
+                names.table()?.row(row, |row| self.attributes_of(id, row, || self.path_of(id)))
+            }
+        }
+    }
+
+    fn list(
+        &self,
+        directory: Ino,
+        from: u64,
+        each: &mut dyn FnMut(Listed<'_>) -> ControlFlow<()>,
+    ) -> Result<()> {
+        let id = self.swap(directory.0);
+        if from < BEHIND_PARENT {
+            let own = self.attributes(directory)?;
+            let above = match id == self.top || id == ARCHIVE_ROOT {
+                true => own,
+                false => self.attributes(Ino(self.swap(self.directory_of(self.place_of(id)?)?)))?,
+            };
+            let dots = [(&b"."[..], own, BEHIND_SELF), (b"..", above, BEHIND_PARENT)];
+            for (name, attributes, next) in dots.into_iter().filter(|(.., next)| *next > from) {
+                if each(Listed { name, attributes, next }).is_break() {
+                    return Ok(());
+                }
+            }
+        }
+        let top = self.top_of(id)?.ok_or_else(|| Error::missing("no directory"))?;
+        let path = if self.links.is_some() { self.path_of(id)? } else { Vec::new() };
+        // Behind a row of a table, or from the first one on.
+        let (mut names, mut first, mut place) = match from > BEHIND_PARENT {
+            true => {
+                let place = self.place_of(from)?;
+                let row = usize::try_from(from - place).unwrap_or(usize::MAX);
+                (Some(self.names_at(place)?), row.saturating_add(1), place)
+            }
+            false => (self.piece_behind(&top, id, 0)?, 0, 0),
+        };
+        while let Some(there) = names {
+            let table = there.table()?;
+            place = place.max(table.position());
+            let flow = table.rows_from(first, |number, row| {
+                let own = id_of_row(table, number);
+                let attributes = self.attributes_of(own, row, || Ok(joined(&path, row.name())))?;
+                Ok(each(Listed { name: row.name(), attributes, next: own }))
+            })?;
+            if flow.is_break() {
+                return Ok(());
+            }
+            names = self.piece_behind(&top, id, place)?;
+            first = 0;
+        }
+        Ok(())
+    }
+
+    fn target(&self, ino: Ino) -> Result<Vec<u8>> {
+        self.with_row(self.swap(ino.0), |row| match row.kind() {
+            Kind::Symlink => Ok(row.target().to_vec()),
+            _ => Err(Error::missing("what is no symbolic link has no target")),
+        })
+    }
+
+    fn xattr_names(&self, ino: Ino) -> Result<Vec<Vec<u8>>> {
+        let xattrs = self.entry(self.swap(ino.0))?.map(|entry| entry.attributes.xattrs).unwrap_or_default();
+        Ok(xattrs.into_iter().map(|xattr| xattr.name.into()).collect())
+    }
+
+    fn xattr(&self, ino: Ino, name: &[u8]) -> Result<Option<Vec<u8>>> {
+        let xattrs = self.entry(self.swap(ino.0))?.map(|entry| entry.attributes.xattrs).unwrap_or_default();
+        Ok(xattrs.into_iter().find(|xattr| xattr.name[..] == *name).map(|xattr| xattr.value.into()))
+    }
+
+    fn read(&self, ino: Ino, offset: u64, buffer: &mut [u8]) -> Result<usize> {
+        let (size, whereabouts) = self.content(self.swap(ino.0))?;
+        let length = size.saturating_sub(offset).min(buffer.len() as u64);
+        let Some(wanted) = usize::try_from(length).ok().and_then(|length| buffer.get_mut(..length)) else {
+            return Ok(0);
+        };
+        match whereabouts {
+            _ if wanted.is_empty() => {}
+            Whereabouts::From(start) => self.read_payload(wanted, start.saturating_add(offset))?,
+            Whereabouts::Map(map) => {
+                let end = offset.saturating_add(length);
+                for part in parts_from(&map, offset) {
+                    let (start, part_end) = bounds(part);
+                    if start >= end {
+                        break;
+                    }
+                    let range = start.max(offset)..part_end.min(end);
+                    let within = |at: u64| usize::try_from(at.saturating_sub(offset)).unwrap_or(usize::MAX);
+                    let Some(wanted) = wanted.get_mut(within(range.start)..within(range.end)) else { break };
+                    match part {
+                        Part::Hole { .. } => wanted.fill(0),
+                        Part::Data { payload_offset, .. } => {
+                            self.read_payload(wanted, payload_offset.saturating_add(range.start - start))?;
+                        }
+                    }
+                }
+            }
+        }
+        Ok(wanted.len())
+    }
+
+    fn seek(&self, ino: Ino, offset: u64, what: Seek) -> Result<Option<u64>> {
+        let (size, whereabouts) = self.content(self.swap(ino.0))?;
+        if offset >= size {
+            return Ok(None);
+        }
+        let Whereabouts::Map(map) = whereabouts else {
+            return Ok(Some(if what == Seek::Data { offset } else { size }));
+        };
+        let found = parts_from(&map, offset).find(|part| match part {
+            Part::Data { .. } => what == Seek::Data,
+            Part::Hole { .. } => what == Seek::Hole,
+        });
+        Ok(match found {
+            Some(part) => Some(bounds(part).0.max(offset)),
+            None => (what == Seek::Hole).then_some(size),
+        })
+    }
+
+    fn totals(&self) -> Totals {
+        let trailer = self.archive.trailer();
+        Totals { entries: trailer.entries, bytes: trailer.payload_length }
+    }
+
+    fn path(&self, ino: Ino) -> Vec<u8> {
+        // What cannot be told of a damaged archive goes without saying.
+        self.path_of(self.swap(ino.0)).unwrap_or_default()
+    }
+}
+
+/// The parts of a content from the one on that `offset` is in.
+fn parts_from(map: &ContentMap, offset: u64) -> impl Iterator<Item = &Part> {
+    let first = map.parts.partition_point(|part| bounds(part).1 <= offset);
+    map.parts.get(first..).unwrap_or_default().iter()
+}
+
+/// Where a part starts and ends in the content.
+fn bounds(part: &Part) -> (u64, u64) {
+    let (Part::Data { content_offset, length, .. } | Part::Hole { content_offset, length }) = *part;
+    (content_offset, content_offset.saturating_add(length))
+}
+
+fn joined(directory: &[u8], name: &[u8]) -> Vec<u8> {
+    match directory.is_empty() {
+        true => name.to_vec(),
+        false => [directory, b"/", name].concat(),
+    }
+}
