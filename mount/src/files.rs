@@ -157,6 +157,12 @@ pub trait Files: Send + Sync {
     /// Where the next data or hole from `offset` on begins; nothing beyond the end.
     fn seek(&self, ino: Ino, offset: u64, what: Seek) -> Result<Option<u64>>;
 
+    /// Hands contents over, with the inodes that they are of, before they are asked for, as long as `is_wanted`. Comes back
+    /// at once if nothing can be foreseen.
+    fn foresee(&self, give: &dyn Fn(Ino, &[u8]), is_wanted: &dyn Fn() -> bool) {
+        let _ = (give, is_wanted);
+    }
+
     /// Sums over all.
     fn totals(&self) -> Totals;
 

@@ -8,7 +8,9 @@ use std::ffi::OsStr;
 use std::io;
 use std::ops::ControlFlow;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -31,6 +33,8 @@ const BLOCK: u32 = 128 << 10;
 const SECTOR: u64 = 512;
 /// Requests of readers that the kernel has under way at most.
 const BACKGROUND: u16 = 64;
+/// How far the kernel reads ahead in a long file, in KiB.
+const READ_AHEAD_KIB: &str = "1024";
 /// Inodes whose damage is told once and not again.
 const TOLD_MAX: usize = 10_000;
 
@@ -51,17 +55,21 @@ pub struct MountOptions {
 pub type Log = Arc<dyn Fn(&[u8], &Error) + Send + Sync>;
 
 /// A file system that is mounted. Dropped, it is unmounted.
-pub struct Mounted(BackgroundSession);
+pub struct Mounted {
+    session: BackgroundSession,
+    is_over: Arc<AtomicBool>,
+}
 
 impl Mounted {
     /// Unmounts it, and waits until nobody is answered any more.
     pub fn unmount(self) -> io::Result<()> {
-        self.0.umount_and_join()
+        self.is_over.store(true, Ordering::Relaxed);
+        self.session.umount_and_join()
     }
 
     /// Whether it has been unmounted by somebody else.
     pub fn is_over(&self) -> bool {
-        self.0.guard.is_finished()
+        self.session.guard.is_finished()
     }
 }
 
@@ -82,7 +90,30 @@ pub fn mount(files: Arc<dyn Files>, place: &Path, options: &MountOptions, log: L
     config.acl = if options.allow_other { SessionACL::All } else { SessionACL::Owner };
     config.n_threads = Some(options.threads.max(1));
     config.clone_fd = true;
-    fuser::spawn_mount(adapter, place, &config).map(Mounted)
+    let files = Arc::clone(&adapter.files);
+    let session = fuser::spawn_mount(adapter, place, &config)?;
+    read_further_ahead(place);
+    let is_over = Arc::new(AtomicBool::new(false));
+    for number in 0..options.threads.max(1) {
+        let (files, notifier, is_over) = (Arc::clone(&files), session.notifier(), Arc::clone(&is_over));
+        let work = move || {
+            // What the kernel does not know by now, or has no room for, it asks for when it is wanted.
+            let give = |ino: Ino, bytes: &[u8]| drop(notifier.store(INodeNo(ino.0), 0, bytes));
+            files.foresee(&give, &|| !is_over.load(Ordering::Relaxed));
+        };
+        // Without the thread nothing is foreseen.
+        drop(std::thread::Builder::new().name(format!("foresee-{number}")).spawn(work));
+    }
+    Ok(Mounted { session, is_over })
+}
+
+/// Asks the kernel to read more at a time than it does by itself, which root alone may.
+fn read_further_ahead(place: &Path) {
+    let Ok(metadata) = place.metadata() else { return };
+    let device = metadata.dev();
+    let (major, minor) = (device >> 8 & 0xfff, device & 0xff | device >> 12 & 0xfff00);
+    // Without it, long files take some more questions.
+    let _ = std::fs::write(format!("/sys/class/bdi/{major}:{minor}/read_ahead_kb"), READ_AHEAD_KIB);
 }
 
 struct Adapter {

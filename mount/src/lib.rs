@@ -11,6 +11,7 @@
 
 mod ahead;
 pub mod files;
+mod foresight;
 pub mod fuse;
 pub mod tree;
 

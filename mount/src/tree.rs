@@ -11,6 +11,7 @@
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use diptych_decoder::{Archive, ContentMap, Found, Links, Part, Read, Row, Table, TableRef};
 use diptych_format::{Entry, Error, Kind, ReadAt, Result, Status};
@@ -19,9 +20,12 @@ use quick_cache::sync::Cache;
 
 use crate::ahead::Ahead;
 use crate::files::{Attributes, Files, Ino, Listed, Seek, Totals};
+use crate::foresight::{BATCH_BYTES, Batch, Foresight, SMALL_MAX};
 
 /// Maps of contents with holes that are kept, in bytes.
 const MAPS_BYTES: u64 = 4 << 20;
+/// Between two looks at whether anybody wants what is foreseen.
+const FORESEE_LOOK: Duration = Duration::from_millis(200);
 /// Where a list goes on behind `.` and `..`: no table stands so early.
 const BEHIND_SELF: u64 = 1;
 const BEHIND_PARENT: u64 = 2;
@@ -44,6 +48,13 @@ pub struct Tree {
     /// What is mounted.
     top: u64,
     ahead: Ahead,
+    foresight: Foresight<Foreseen>,
+}
+
+/// A table whose small files are handed over, and the path of its directory.
+struct Foreseen {
+    names: Names,
+    directory: u64,
 }
 
 /// What things in caches weigh, in bytes.
@@ -102,6 +113,7 @@ impl Tree {
             links,
             top: ARCHIVE_ROOT,
             ahead: Ahead::default(),
+            foresight: Foresight::default(),
         })
     }
 
@@ -353,6 +365,67 @@ impl Tree {
         Ok((size, whereabouts))
     }
 
+    /// A small file was read, or a directory listed (without `row`): whoever does so may go on with what follows.
+    fn note(&self, names: &Names, row: Option<usize>) -> Result<()> {
+        let table = names.table()?;
+        let place = table.position();
+        let is_small = |row: &Row<'_>| row.kind() == Kind::File && (1..=SMALL_MAX).contains(&row.size());
+        let mut first = None;
+        let _ = table.rows_from(0, |number, row| {
+            first = is_small(row).then_some(number);
+            Ok(if first.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+        })?;
+        let Some(first) = first else { return Ok(()) };
+        let from = match row {
+            None => self.foresight.listed(place, first).then_some(first + 1),
+            Some(row) => self.foresight.read(place, row, first),
+        };
+        let Some(from) = from.filter(|from| *from < table.rows()) else { return Ok(()) };
+        let (mut end, mut bytes) = (from, 0u64);
+        let _ = table.rows_from(from, |number, row| {
+            if is_small(row) {
+                bytes += row.size();
+            }
+            if bytes > BATCH_BYTES {
+                return Ok(ControlFlow::Break(()));
+            }
+            end = number + 1;
+            Ok(ControlFlow::Continue(()))
+        })?;
+        if bytes > 0 {
+            let foreseen = Foreseen { names: names.clone(), directory: self.directory_of(place)? };
+            self.foresight.hand(place, foreseen, from..end);
+        }
+        Ok(())
+    }
+
+    /// Hands over the small files of a batch.
+    fn give(&self, batch: &Batch<Foreseen>, give: &dyn Fn(Ino, &[u8])) -> Result<()> {
+        let Foreseen { names, directory } = &batch.table;
+        let table = names.table()?;
+        let path = if self.links.is_some() { self.path_of(*directory)? } else { Vec::new() };
+        let mut buffer = Vec::new();
+        let _ = table.rows_from(batch.rows.start, |number, row| {
+            if number >= batch.rows.end {
+                return Ok(ControlFlow::Break(()));
+            }
+            let is_whole = !row.has_holes() && !row.status().has(Status::NOT_READ);
+            if row.kind() == Kind::File
+                && (1..=SMALL_MAX).contains(&row.size())
+                && is_whole
+                && !self.foresight.is_late(table.position(), number)
+            {
+                buffer.resize(usize::try_from(row.size()).unwrap_or(0), 0);
+                self.payload.read_exact_at(&mut buffer, row.payload_start())?;
+                let own = id_of_row(table, number);
+                let attributes = self.attributes_of(own, row, || Ok(joined(&path, row.name())))?;
+                give(attributes.ino, &buffer);
+            }
+            Ok(ControlFlow::Continue(()))
+        })?;
+        Ok(())
+    }
+
     fn read_payload(&self, buffer: &mut [u8], start: u64) -> Result<()> {
         let range = start..start.saturating_add(buffer.len() as u64);
         if let Some(ahead) = self.ahead.note(range, self.payload.len()) {
@@ -433,7 +506,10 @@ impl Files for Tree {
             true => {
                 let place = self.place_of(from)?;
                 let row = usize::try_from(from - place).unwrap_or(usize::MAX);
-                (Some(self.names_at(place)?), row.saturating_add(1), place)
+                let names = self.names_at(place)?;
+                // By now the kernel knows the names that it was told before.
+                self.note(&names, None)?;
+                (Some(names), row.saturating_add(1), place)
             }
             false => (self.piece_behind(&top, id, 0)?, 0, 0),
         };
@@ -472,7 +548,14 @@ impl Files for Tree {
     }
 
     fn read(&self, ino: Ino, offset: u64, buffer: &mut [u8]) -> Result<usize> {
-        let (size, whereabouts) = self.content(self.swap(ino.0))?;
+        let id = self.swap(ino.0);
+        let (size, whereabouts) = self.content(id)?;
+        if offset == 0
+            && size <= SMALL_MAX
+            && let Node::Row(names, row) = self.node(id)?
+        {
+            self.note(&names, Some(row))?;
+        }
         let length = size.saturating_sub(offset).min(buffer.len() as u64);
         let Some(wanted) = usize::try_from(length).ok().and_then(|length| buffer.get_mut(..length)) else {
             return Ok(0);
@@ -518,6 +601,16 @@ impl Files for Tree {
             Some(part) => Some(bounds(part).0.max(offset)),
             None => (what == Seek::Hole).then_some(size),
         })
+    }
+
+    fn foresee(&self, give: &dyn Fn(Ino, &[u8]), is_wanted: &dyn Fn() -> bool) {
+        let batches = self.foresight.batches();
+        while is_wanted() {
+            if let Ok(batch) = batches.recv_timeout(FORESEE_LOOK) {
+                // Whoever reads it is told what is wrong with it.
+                let _ = self.give(&batch, give);
+            }
+        }
     }
 
     fn totals(&self) -> Totals {

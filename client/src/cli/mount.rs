@@ -33,8 +33,8 @@ const CACHE_MIN: u64 = 16 << 20;
 const LOOK: Duration = Duration::from_millis(100);
 /// What the process in the background says when its mount is there.
 const READY: &[u8] = b"mounted\n";
-/// The kind that the system's list of mounts shows.
-const KIND: &str = "fuse.diptych";
+/// How the sources begin that the system's list of mounts shows.
+const SOURCE: &str = "diptych:";
 
 /// Show an archive or a snapshot as a read-only file system.
 ///
@@ -95,7 +95,7 @@ pub(super) fn run(arguments: &Arguments, common: &Common) -> Result<Outcome> {
     let files = open(arguments, &terminal)?;
     let interrupt = signals::watch();
     let options = MountOptions {
-        source: arguments.what.display().to_string(),
+        source: format!("{SOURCE}{}", arguments.what.display()),
         allow_other: arguments.allow_other,
         owner: arguments
             .owner_here
@@ -259,7 +259,10 @@ fn mount_point(place: &Path) -> std::io::Result<PathBuf> {
 fn is_mount(line: &str, place: &Path) -> bool {
     let Some((mount, kind)) = line.split_once(" - ") else { return false };
     let is_there = |shown: &str| unescaped(shown) == place.as_os_str().as_bytes();
-    kind.split(' ').next() == Some(KIND) && mount.split(' ').nth(4).is_some_and(is_there)
+    let mut kind = kind.split(' ');
+    let is_ours = kind.next().is_some_and(|kind| kind.starts_with("fuse"))
+        && kind.next().is_some_and(|source| source.starts_with(SOURCE));
+    is_ours && mount.split(' ').nth(4).is_some_and(is_there)
 }
 
 /// A path of the list of mounts: blanks and the like are written as a backslash and three octal digits.
@@ -284,9 +287,10 @@ mod tests {
 
     #[test]
     fn mounts_are_found_in_the_list() {
-        let line = r"36 35 0:28 / /a\040b\134c ro,nosuid,nodev,noatime shared:1 - fuse.diptych home ro,user_id=0,group_id=0";
+        let line =
+            r"36 35 0:28 / /a\040b\134c ro,nosuid,nodev,noatime shared:1 - fuse diptych:home ro,user_id=0";
         assert!(is_mount(line, Path::new(r"/a b\c")));
         assert!(!is_mount(line, Path::new("/a")));
-        assert!(!is_mount(&line.replace(KIND, "fuse.sshfs"), Path::new(r"/a b\c")));
+        assert!(!is_mount(&line.replace(SOURCE, "host:"), Path::new(r"/a b\c")));
     }
 }
