@@ -151,6 +151,9 @@ pub trait Files: Send + Sync {
     /// An extended attribute.
     fn xattr(&self, ino: Ino, name: &[u8]) -> Result<Option<Vec<u8>>>;
 
+    /// The `chattr` flags of an inode and its quota project.
+    fn flags(&self, ino: Ino) -> Result<(u32, u32)>;
+
     /// Fills `buffer` with the bytes of a content from `offset` on, and says how many there were: fewer only at the end.
     fn read(&self, ino: Ino, offset: u64, buffer: &mut [u8]) -> Result<usize>;
 

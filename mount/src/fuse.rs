@@ -17,8 +17,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use diptych_format::{Error, Kind, Result, Time};
 use fuser::{
     BackgroundSession, Config, Errno, FileAttr, FileHandle, FileType, Filesystem, Generation, INodeNo,
-    InitFlags, KernelConfig, LockOwner, MountOption, OpenFlags, ReplyAttr, ReplyData, ReplyDirectory,
-    ReplyDirectoryPlus, ReplyEntry, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyXattr, Request, SessionACL,
+    InitFlags, IoctlFlags, KernelConfig, LockOwner, MountOption, OpenFlags, ReplyAttr, ReplyData,
+    ReplyDirectory, ReplyDirectoryPlus, ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen, ReplyStatfs,
+    ReplyXattr, Request, SessionACL,
 };
 
 use crate::files::{Attributes, Files, Ino, Seek};
@@ -61,10 +62,17 @@ pub struct Mounted {
 }
 
 impl Mounted {
-    /// Unmounts it, and waits until nobody is answered any more.
+    /// Unmounts it, unless somebody has done so, and waits until nobody is answered any more.
     pub fn unmount(self) -> io::Result<()> {
         self.is_over.store(true, Ordering::Relaxed);
-        self.session.umount_and_join()
+        if self.session.guard.is_finished() {
+            return self.session.join();
+        }
+        match self.session.umount_and_join() {
+            // Somebody was faster just now.
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(()),
+            ended => ended,
+        }
     }
 
     /// Whether it has been unmounted by somebody else.
@@ -345,6 +353,37 @@ impl Filesystem for Adapter {
         }
     }
 
+    #[expect(clippy::too_many_arguments, reason = "as the kernel asks")]
+    fn ioctl(
+        &self,
+        _: &Request,
+        ino: INodeNo,
+        _: FileHandle,
+        _: IoctlFlags,
+        command: u32,
+        _: &[u8],
+        room: u32,
+        reply: ReplyIoctl,
+    ) {
+        let room = room as usize;
+        let answer = match command {
+            FS_IOC_GETFLAGS | FS_IOC_FSGETXATTR => self.answer(ino, self.files.flags(Ino(ino.0))),
+            _ => Err(Errno::ENOTTY),
+        };
+        match answer {
+            Ok((flags, project)) => {
+                let words = match command {
+                    FS_IOC_GETFLAGS => [flags, 0, 0, 0, 0, 0, 0],
+                    // `struct fsxattr`: its own flags, which follow from the others, and the project in the fourth place.
+                    _ => [extended(flags), 0, 0, project, 0, 0, 0],
+                };
+                let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
+                reply.ioctl(0, bytes.get(..room.min(bytes.len())).unwrap_or_default());
+            }
+            Err(errno) => reply.error(errno),
+        }
+    }
+
     fn lseek(&self, _: &Request, ino: INodeNo, _: FileHandle, offset: i64, whence: i32, reply: ReplyLseek) {
         let what = match whence {
             SEEK_DATA => Seek::Data,
@@ -358,6 +397,17 @@ impl Filesystem for Adapter {
             Err(errno) => reply.error(errno),
         }
     }
+}
+
+/// As `ioctl` has them, on all architectures that agree on how requests are numbered.
+const FS_IOC_GETFLAGS: u32 = 0x8008_6601;
+const FS_IOC_FSGETXATTR: u32 = 0x801c_581f;
+
+/// The flags of `struct fsxattr` that say the same as `chattr`'s.
+fn extended(flags: u32) -> u32 {
+    // sync, immutable, append, no dump, no access time, inherited project
+    let pairs = [(0x8, 0x20), (0x10, 0x8), (0x20, 0x10), (0x40, 0x80), (0x80, 0x40), (0x2000_0000, 0x200)];
+    pairs.iter().filter(|(flag, _)| flags & flag != 0).fold(0, |sum, (_, extended)| sum | extended)
 }
 
 /// As `lseek` has them; they are the same on every architecture.

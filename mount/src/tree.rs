@@ -547,6 +547,14 @@ impl Files for Tree {
         Ok(xattrs.into_iter().find(|xattr| xattr.name[..] == *name).map(|xattr| xattr.value.into()))
     }
 
+    fn flags(&self, ino: Ino) -> Result<(u32, u32)> {
+        let of = |entry: &Entry| (entry.attributes.flags, entry.attributes.project);
+        match self.node(self.swap(ino.0))? {
+            Node::Root => Ok(of(&self.root.entry)),
+            Node::Row(names, row) => names.table()?.row(row, |row| Ok(of(&row.to_entry()?))),
+        }
+    }
+
     fn read(&self, ino: Ino, offset: u64, buffer: &mut [u8]) -> Result<usize> {
         let id = self.swap(ino.0);
         let (size, whereabouts) = self.content(id)?;

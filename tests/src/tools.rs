@@ -26,6 +26,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("strace", "strace"),
     ("systemd-analyze", "systemd"),
     ("tar", "tar"),
+    ("umount", "mount"),
     ("zstd", "zstd"),
 ];
 

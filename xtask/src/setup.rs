@@ -30,6 +30,7 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("bsdtar", "libarchive-tools"),
     ("curl", "curl"),
     ("casync", "casync"),
+    ("umount", "mount"),
     ("python3", "python3"),
 ];
 

@@ -15,6 +15,7 @@ mod index_tables;
 mod keyed_cuts;
 mod link_pieces;
 mod lookup;
+mod mounted;
 mod pages;
 mod repositories;
 mod repository_damage;
