@@ -53,7 +53,7 @@ impl Ahead {
         // In steps, so that not every read costs a request.
         let is_due = wanted.saturating_sub(reader.fetched)
             >= (reader.window / 4).min(length - reader.fetched.min(length)).max(1);
-        let ahead = is_due.then(|| reader.fetched..wanted);
+        let ahead = is_due.then_some(reader.fetched..wanted);
         if is_due {
             reader.fetched = wanted;
             reader.window = (reader.window * 2).min(WINDOW_MAX);

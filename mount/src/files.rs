@@ -13,6 +13,24 @@ pub struct Ino(pub u64);
 impl Ino {
     /// The directory that is mounted.
     pub const ROOT: Self = Self(1);
+    /// The largest number that an inode has in its own tree: more bytes than any stream of tables has.
+    pub(crate) const LOCAL_MAX: u64 = (1 << Self::LOCAL_BITS) - 1;
+    const LOCAL_BITS: u32 = 42;
+
+    /// Inode `local` of a tree among others.
+    pub(crate) fn of(tree: u32, local: u64) -> Self {
+        Self(u64::from(tree) << Self::LOCAL_BITS | local & Self::LOCAL_MAX)
+    }
+
+    /// Which tree it is of.
+    pub(crate) fn tree(self) -> u32 {
+        u32::try_from(self.0 >> Self::LOCAL_BITS).unwrap_or(u32::MAX)
+    }
+
+    /// Its number there.
+    pub(crate) fn local(self) -> u64 {
+        self.0 & Self::LOCAL_MAX
+    }
 }
 
 /// What `stat` shows of an inode.
@@ -164,6 +182,11 @@ pub trait Files: Send + Sync {
     /// at once if nothing can be foreseen.
     fn foresee(&self, give: &dyn Fn(Ino, &[u8]), is_wanted: &dyn Fn() -> bool) {
         let _ = (give, is_wanted);
+    }
+
+    /// Tells of directories and links that have changed, as long as `is_wanted`. Comes back at once if nothing ever changes.
+    fn watch(&self, changed: &dyn Fn(Ino), is_wanted: &dyn Fn() -> bool) {
+        let _ = (changed, is_wanted);
     }
 
     /// Sums over all.

@@ -112,6 +112,14 @@ pub fn mount(files: Arc<dyn Files>, place: &Path, options: &MountOptions, log: L
         // Without the thread nothing is foreseen.
         drop(std::thread::Builder::new().name(format!("foresee-{number}")).spawn(work));
     }
+    let (notifier, is_ended) = (session.notifier(), Arc::clone(&is_over));
+    let watch = move || {
+        // What the kernel has of their names, it asks for anew.
+        let changed = |ino: Ino| drop(notifier.inval_inode(INodeNo(ino.0), 0, 0));
+        files.watch(&changed, &|| !is_ended.load(Ordering::Relaxed));
+    };
+    // Without the thread nothing new appears.
+    drop(std::thread::Builder::new().name("watch".to_owned()).spawn(watch));
     Ok(Mounted { session, is_over })
 }
 
@@ -256,7 +264,6 @@ impl Filesystem for Adapter {
         reply.error(Errno::ENOSYS);
     }
 
-    #[expect(clippy::too_many_arguments, reason = "as the kernel asks")]
     fn read(
         &self,
         _: &Request,
@@ -353,7 +360,6 @@ impl Filesystem for Adapter {
         }
     }
 
-    #[expect(clippy::too_many_arguments, reason = "as the kernel asks")]
     fn ioctl(
         &self,
         _: &Request,

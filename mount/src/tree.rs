@@ -33,14 +33,16 @@ const BEHIND_PARENT: u64 = 2;
 /// The archive's own root, as other inodes are numbered here.
 const ARCHIVE_ROOT: u64 = 1;
 
-/// An archive as a file system. Its inode numbers mean nothing to another one.
-pub struct Tree {
+/// An archive as a file system. Its inode numbers mean nothing to another one. A clone is the same file system.
+#[derive(Clone)]
+pub struct Tree(Arc<Inner>);
+
+struct Inner {
+    /// Which of the trees that share memory it is.
+    number: u32,
     archive: Archive,
     payload: Arc<dyn ReadAt>,
-    /// Tables by where they stand.
-    tables: Cache<u64, Arc<Read>, Weight>,
-    /// Maps of contents with holes by inode: their tables are long, and each read would go through one.
-    maps: Cache<u64, Arc<ContentMap>, Weight>,
+    memory: Memory,
     /// The directory that the table at each place is of, for those that were read.
     places: RwLock<BTreeMap<u64, u64>>,
     root: Found,
@@ -48,11 +50,45 @@ pub struct Tree {
     /// What is mounted.
     top: u64,
     ahead: Ahead,
+}
+
+/// What the trees of one mount share. A clone is the same memory.
+#[derive(Clone)]
+pub struct Memory(Arc<Kept>);
+
+struct Kept {
+    /// Tables by their tree and where they stand in its stream.
+    tables: Cache<(u32, u64), Arc<Read>, Weight>,
+    /// Maps of contents with holes by inode: their tables are long, and each read would go through one.
+    maps: Cache<(u32, u64), Arc<ContentMap>, Weight>,
     foresight: Foresight<Foreseen>,
 }
 
-/// A table whose small files are handed over, and the path of its directory.
+impl Memory {
+    /// Tables take up to `table_bytes`.
+    pub fn new(table_bytes: u64) -> Self {
+        Self(Arc::new(Kept {
+            tables: cache(table_bytes),
+            maps: cache(MAPS_BYTES),
+            foresight: Foresight::default(),
+        }))
+    }
+
+    /// Hands contents over before they are asked for: see [`Files::foresee`].
+    pub(crate) fn foresee(&self, give: &dyn Fn(Ino, &[u8]), is_wanted: &dyn Fn() -> bool) {
+        let batches = self.0.foresight.batches();
+        while is_wanted() {
+            if let Ok(batch) = batches.recv_timeout(FORESEE_LOOK) {
+                // Whoever reads it is told what is wrong with it.
+                let _ = batch.table.tree.give(&batch, give);
+            }
+        }
+    }
+}
+
+/// A table whose small files are handed over.
 struct Foreseen {
+    tree: Tree,
     names: Names,
     directory: u64,
 }
@@ -61,8 +97,8 @@ struct Foreseen {
 #[derive(Clone)]
 struct Weight;
 
-impl Weighter<u64, Arc<Read>> for Weight {
-    fn weight(&self, _: &u64, read: &Arc<Read>) -> u64 {
+impl Weighter<(u32, u64), Arc<Read>> for Weight {
+    fn weight(&self, _: &(u32, u64), read: &Arc<Read>) -> u64 {
         let weight = match &**read {
             Read::Names(table) => table.weight(),
             Read::Index(references) => references.iter().map(TableRef::weight).sum(),
@@ -71,8 +107,8 @@ impl Weighter<u64, Arc<Read>> for Weight {
     }
 }
 
-impl Weighter<u64, Arc<ContentMap>> for Weight {
-    fn weight(&self, _: &u64, map: &Arc<ContentMap>) -> u64 {
+impl Weighter<(u32, u64), Arc<ContentMap>> for Weight {
+    fn weight(&self, _: &(u32, u64), map: &Arc<ContentMap>) -> u64 {
         (size_of::<ContentMap>() + map.parts.len() * size_of::<Part>()) as u64
     }
 }
@@ -99,43 +135,60 @@ impl Names {
 }
 
 impl Tree {
-    /// The archive from its root on. Tables take up to `table_bytes` of memory.
-    pub fn new(archive: Archive, payload: Arc<dyn ReadAt>, table_bytes: u64) -> Result<Self> {
+    /// The archive from its root on. `number` is another one for each tree that shares `memory`, and part of its inodes'
+    /// numbers: 0 if it is the only one.
+    pub fn new(archive: Archive, payload: Arc<dyn ReadAt>, memory: &Memory, number: u32) -> Result<Self> {
         let links = archive.links();
         let links = if links.is_empty()? { None } else { Some(links) };
-        Ok(Self {
+        if archive.trailer().stream_length > Ino::LOCAL_MAX {
+            return Err(Error::limit("length of a stream", archive.trailer().stream_length, Ino::LOCAL_MAX));
+        }
+        Ok(Self(Arc::new(Inner {
+            number,
             root: archive.root()?,
             archive,
             payload,
-            tables: cache(table_bytes),
-            maps: cache(MAPS_BYTES),
+            memory: memory.clone(),
             places: RwLock::default(),
             links,
             top: ARCHIVE_ROOT,
             ahead: Ahead::default(),
-            foresight: Foresight::default(),
-        })
+        })))
     }
 
     /// The same from the directory at `path` on; none if there is none.
-    pub fn below(mut self, path: &[u8]) -> Result<Option<Self>> {
+    pub fn below(self, path: &[u8]) -> Result<Option<Self>> {
         let Some(top) = self.id_of(path)? else { return Ok(None) };
         let is_directory = match self.node(top)? {
             Node::Root => true,
             Node::Row(names, row) => names.table()?.directory(row)?.is_some(),
         };
-        self.top = top;
-        Ok(is_directory.then_some(self))
+        // Nobody else has it yet.
+        let inner = Arc::into_inner(self.0).filter(|_| is_directory);
+        Ok(inner.map(|inner| Self(Arc::new(Inner { top, ..inner }))))
     }
 
-    /// The number that the kernel knows an inode by, and the other way round: what is mounted and the archive's root
-    /// change their numbers, for the kernel has one of its own for what is mounted.
+    /// The number that an inode is known by outside. What is mounted and the archive's root change theirs, for what is
+    /// mounted has one that is agreed on.
+    fn ino(&self, id: u64) -> Ino {
+        Ino::of(self.0.number, self.swap(id))
+    }
+
+    /// The other way round.
+    fn id(&self, ino: Ino) -> u64 {
+        self.swap(ino.local())
+    }
+
     fn swap(&self, number: u64) -> u64 {
         match number {
-            _ if number == self.top => ARCHIVE_ROOT,
-            ARCHIVE_ROOT => self.top,
+            _ if number == self.0.top => ARCHIVE_ROOT,
+            ARCHIVE_ROOT => self.0.top,
             other => other,
         }
+    }
+
+    fn key(&self, number: u64) -> (u32, u64) {
+        (self.0.number, number)
     }
 
     fn node(&self, id: u64) -> Result<Node> {
@@ -153,19 +206,19 @@ impl Tree {
 
     /// Where the table of an inode stands.
     fn place_of(&self, id: u64) -> Result<u64> {
-        let places = self.places.read().unwrap_or_else(PoisonError::into_inner);
+        let places = self.0.places.read().unwrap_or_else(PoisonError::into_inner);
         places.range(..=id).next_back().map(|(place, _)| *place).ok_or_else(|| unknown(id))
     }
 
     /// The directory whose table stands at `place`.
     fn directory_of(&self, place: u64) -> Result<u64> {
-        let places = self.places.read().unwrap_or_else(PoisonError::into_inner);
+        let places = self.0.places.read().unwrap_or_else(PoisonError::into_inner);
         places.get(&place).copied().ok_or_else(|| unknown(place))
     }
 
     /// The table at a place that is known.
     fn names_at(&self, place: u64) -> Result<Names> {
-        if let Some(read) = self.tables.get(&place) {
+        if let Some(read) = self.0.memory.0.tables.get(&self.key(place)) {
             return Ok(Names(read));
         }
         // The way up to a table that is there, and down again: not by recursion, for trees may be deep.
@@ -177,7 +230,7 @@ impl Tree {
                 break;
             }
             let place = self.place_of(directory)?;
-            if let Some(read) = self.tables.get(&place) {
+            if let Some(read) = self.0.memory.0.tables.get(&self.key(place)) {
                 above = Some(Names(read));
                 break;
             }
@@ -186,7 +239,7 @@ impl Tree {
         for place in missing.into_iter().rev() {
             let directory = self.directory_of(place)?;
             let top = match &above {
-                None => self.archive.root_ref()?,
+                None => self.0.archive.root_ref()?,
                 Some(names) => {
                     let row = directory.saturating_sub(self.place_of(directory)?);
                     let row = usize::try_from(row).unwrap_or(usize::MAX);
@@ -201,7 +254,7 @@ impl Tree {
     /// The top table of a directory; none of what is no directory.
     fn top_of(&self, id: u64) -> Result<Option<TableRef>> {
         match self.node(id)? {
-            Node::Root => self.archive.root_ref().map(Some),
+            Node::Root => self.0.archive.root_ref().map(Some),
             Node::Row(names, row) => names.table()?.directory(row),
         }
     }
@@ -209,10 +262,10 @@ impl Tree {
     /// Reads a table of a directory, or takes it from the cache.
     fn read_table(&self, reference: &TableRef, directory: u64) -> Result<Arc<Read>> {
         let place = reference.position();
-        self.tables.get_or_insert_with(&place, || {
-            let read = Arc::new(self.archive.read(reference)?);
+        self.0.memory.0.tables.get_or_insert_with(&self.key(place), || {
+            let read = Arc::new(self.0.archive.read(reference)?);
             if let Read::Names(_) = *read {
-                let mut places = self.places.write().unwrap_or_else(PoisonError::into_inner);
+                let mut places = self.0.places.write().unwrap_or_else(PoisonError::into_inner);
                 if *places.entry(place).or_insert(directory) != directory {
                     return Err(Error::corrupt("two directories have one table"));
                 }
@@ -313,7 +366,7 @@ impl Tree {
         path: impl FnOnce() -> Result<Vec<u8>>,
     ) -> Result<Attributes> {
         let (mut id, mut count) = (id, 1);
-        if let Some(links) = &self.links
+        if let Some(links) = &self.0.links
             && row.kind() != Kind::Directory
             && let Some(link) = links.find(&path()?)?
         {
@@ -323,7 +376,7 @@ impl Tree {
                 id = first.ok_or_else(|| Error::corrupt("the link table names a path that is not there"))?;
             }
         }
-        Ok(Attributes::of_row(row, Ino(self.swap(id)), count))
+        Ok(Attributes::of_row(row, self.ino(id), count))
     }
 
     /// Lends the row of an inode that is not the archive's root.
@@ -337,7 +390,7 @@ impl Tree {
     /// An inode with all that is kept of it; the extended attributes of most are known to be none without that.
     fn entry(&self, id: u64) -> Result<Option<Entry>> {
         match self.node(id)? {
-            Node::Root => Ok(Some(self.root.entry.clone())),
+            Node::Root => Ok(Some(self.0.root.entry.clone())),
             Node::Row(names, row) => names.table()?.row(row, |row| match row.has_xattrs() {
                 true => row.to_entry().map(Some),
                 false => Ok(None),
@@ -358,9 +411,9 @@ impl Tree {
         })?;
         let whereabouts = match start {
             Some(start) => Whereabouts::From(start),
-            None => Whereabouts::Map(
-                self.maps.get_or_insert_with(&id, || self.with_row(id, |row| row.content()).map(Arc::new))?,
-            ),
+            None => Whereabouts::Map(self.0.memory.0.maps.get_or_insert_with(&self.key(id), || {
+                self.with_row(id, |row| row.content()).map(Arc::new)
+            })?),
         };
         Ok((size, whereabouts))
     }
@@ -369,6 +422,7 @@ impl Tree {
     fn note(&self, names: &Names, row: Option<usize>) -> Result<()> {
         let table = names.table()?;
         let place = table.position();
+        let known = self.ino(place).0;
         let is_small = |row: &Row<'_>| row.kind() == Kind::File && (1..=SMALL_MAX).contains(&row.size());
         let mut first = None;
         let _ = table.rows_from(0, |number, row| {
@@ -377,8 +431,8 @@ impl Tree {
         })?;
         let Some(first) = first else { return Ok(()) };
         let from = match row {
-            None => self.foresight.listed(place, first).then_some(first + 1),
-            Some(row) => self.foresight.read(place, row, first),
+            None => self.0.memory.0.foresight.listed(known, first).then_some(first + 1),
+            Some(row) => self.0.memory.0.foresight.read(known, row, first),
         };
         let Some(from) = from.filter(|from| *from < table.rows()) else { return Ok(()) };
         let (mut end, mut bytes) = (from, 0u64);
@@ -393,17 +447,18 @@ impl Tree {
             Ok(ControlFlow::Continue(()))
         })?;
         if bytes > 0 {
-            let foreseen = Foreseen { names: names.clone(), directory: self.directory_of(place)? };
-            self.foresight.hand(place, foreseen, from..end);
+            let foreseen =
+                Foreseen { tree: self.clone(), names: names.clone(), directory: self.directory_of(place)? };
+            self.0.memory.0.foresight.hand(known, foreseen, from..end);
         }
         Ok(())
     }
 
     /// Hands over the small files of a batch.
     fn give(&self, batch: &Batch<Foreseen>, give: &dyn Fn(Ino, &[u8])) -> Result<()> {
-        let Foreseen { names, directory } = &batch.table;
+        let Foreseen { names, directory, .. } = &batch.table;
         let table = names.table()?;
-        let path = if self.links.is_some() { self.path_of(*directory)? } else { Vec::new() };
+        let path = if self.0.links.is_some() { self.path_of(*directory)? } else { Vec::new() };
         let mut buffer = Vec::new();
         let _ = table.rows_from(batch.rows.start, |number, row| {
             if number >= batch.rows.end {
@@ -413,10 +468,10 @@ impl Tree {
             if row.kind() == Kind::File
                 && (1..=SMALL_MAX).contains(&row.size())
                 && is_whole
-                && !self.foresight.is_late(table.position(), number)
+                && !self.0.memory.0.foresight.is_late(self.ino(table.position()).0, number)
             {
                 buffer.resize(usize::try_from(row.size()).unwrap_or(0), 0);
-                self.payload.read_exact_at(&mut buffer, row.payload_start())?;
+                self.0.payload.read_exact_at(&mut buffer, row.payload_start())?;
                 let own = id_of_row(table, number);
                 let attributes = self.attributes_of(own, row, || Ok(joined(&path, row.name())))?;
                 give(attributes.ino, &buffer);
@@ -428,10 +483,10 @@ impl Tree {
 
     fn read_payload(&self, buffer: &mut [u8], start: u64) -> Result<()> {
         let range = start..start.saturating_add(buffer.len() as u64);
-        if let Some(ahead) = self.ahead.note(range, self.payload.len()) {
-            self.payload.hint(&[ahead]);
+        if let Some(ahead) = self.0.ahead.note(range, self.0.payload.len()) {
+            self.0.payload.hint(&[ahead]);
         }
-        self.payload.read_exact_at(buffer, start)
+        self.0.payload.read_exact_at(buffer, start)
     }
 }
 
@@ -443,9 +498,9 @@ enum Whereabouts {
     Map(Arc<ContentMap>),
 }
 
-fn cache<V: Clone>(bytes: u64) -> Cache<u64, V, Weight>
+fn cache<V: Clone>(bytes: u64) -> Cache<(u32, u64), V, Weight>
 where
-    Weight: Weighter<u64, V>,
+    Weight: Weighter<(u32, u64), V>,
 {
     // What most tables take, for a start.
     let count = usize::try_from(bytes / 4096).unwrap_or(usize::MAX).max(16);
@@ -462,7 +517,7 @@ fn unknown(id: u64) -> Error {
 
 impl Files for Tree {
     fn lookup(&self, directory: Ino, name: &[u8]) -> Result<Option<Attributes>> {
-        let directory = self.swap(directory.0);
+        let directory = self.id(directory);
         let Some((names, row)) = self.find(directory, name)? else { return Ok(None) };
         let table = names.table()?;
         let path = || Ok(joined(&self.path_of(directory)?, name));
@@ -470,9 +525,9 @@ impl Files for Tree {
     }
 
     fn attributes(&self, ino: Ino) -> Result<Attributes> {
-        let id = self.swap(ino.0);
+        let id = self.id(ino);
         match self.node(id)? {
-            Node::Root => Ok(Attributes::of_directory(&self.root.entry, ino)),
+            Node::Root => Ok(Attributes::of_directory(&self.0.root.entry, ino)),
             Node::Row(names, row) => {
                 names.table()?.row(row, |row| self.attributes_of(id, row, || self.path_of(id)))
             }
@@ -485,12 +540,12 @@ impl Files for Tree {
         from: u64,
         each: &mut dyn FnMut(Listed<'_>) -> ControlFlow<()>,
     ) -> Result<()> {
-        let id = self.swap(directory.0);
+        let id = self.id(directory);
         if from < BEHIND_PARENT {
             let own = self.attributes(directory)?;
-            let above = match id == self.top || id == ARCHIVE_ROOT {
+            let above = match id == self.0.top || id == ARCHIVE_ROOT {
                 true => own,
-                false => self.attributes(Ino(self.swap(self.directory_of(self.place_of(id)?)?)))?,
+                false => self.attributes(self.ino(self.directory_of(self.place_of(id)?)?))?,
             };
             let dots = [(&b"."[..], own, BEHIND_SELF), (b"..", above, BEHIND_PARENT)];
             for (name, attributes, next) in dots.into_iter().filter(|(.., next)| *next > from) {
@@ -500,7 +555,7 @@ impl Files for Tree {
             }
         }
         let top = self.top_of(id)?.ok_or_else(|| Error::missing("no directory"))?;
-        let path = if self.links.is_some() { self.path_of(id)? } else { Vec::new() };
+        let path = if self.0.links.is_some() { self.path_of(id)? } else { Vec::new() };
         // Behind a row of a table, or from the first one on.
         let (mut names, mut first, mut place) = match from > BEHIND_PARENT {
             true => {
@@ -531,32 +586,32 @@ impl Files for Tree {
     }
 
     fn target(&self, ino: Ino) -> Result<Vec<u8>> {
-        self.with_row(self.swap(ino.0), |row| match row.kind() {
+        self.with_row(self.id(ino), |row| match row.kind() {
             Kind::Symlink => Ok(row.target().to_vec()),
             _ => Err(Error::missing("what is no symbolic link has no target")),
         })
     }
 
     fn xattr_names(&self, ino: Ino) -> Result<Vec<Vec<u8>>> {
-        let xattrs = self.entry(self.swap(ino.0))?.map(|entry| entry.attributes.xattrs).unwrap_or_default();
+        let xattrs = self.entry(self.id(ino))?.map(|entry| entry.attributes.xattrs).unwrap_or_default();
         Ok(xattrs.into_iter().map(|xattr| xattr.name.into()).collect())
     }
 
     fn xattr(&self, ino: Ino, name: &[u8]) -> Result<Option<Vec<u8>>> {
-        let xattrs = self.entry(self.swap(ino.0))?.map(|entry| entry.attributes.xattrs).unwrap_or_default();
+        let xattrs = self.entry(self.id(ino))?.map(|entry| entry.attributes.xattrs).unwrap_or_default();
         Ok(xattrs.into_iter().find(|xattr| xattr.name[..] == *name).map(|xattr| xattr.value.into()))
     }
 
     fn flags(&self, ino: Ino) -> Result<(u32, u32)> {
         let of = |entry: &Entry| (entry.attributes.flags, entry.attributes.project);
-        match self.node(self.swap(ino.0))? {
-            Node::Root => Ok(of(&self.root.entry)),
+        match self.node(self.id(ino))? {
+            Node::Root => Ok(of(&self.0.root.entry)),
             Node::Row(names, row) => names.table()?.row(row, |row| Ok(of(&row.to_entry()?))),
         }
     }
 
     fn read(&self, ino: Ino, offset: u64, buffer: &mut [u8]) -> Result<usize> {
-        let id = self.swap(ino.0);
+        let id = self.id(ino);
         let (size, whereabouts) = self.content(id)?;
         if offset == 0
             && size <= SMALL_MAX
@@ -594,7 +649,7 @@ impl Files for Tree {
     }
 
     fn seek(&self, ino: Ino, offset: u64, what: Seek) -> Result<Option<u64>> {
-        let (size, whereabouts) = self.content(self.swap(ino.0))?;
+        let (size, whereabouts) = self.content(self.id(ino))?;
         if offset >= size {
             return Ok(None);
         }
@@ -612,23 +667,17 @@ impl Files for Tree {
     }
 
     fn foresee(&self, give: &dyn Fn(Ino, &[u8]), is_wanted: &dyn Fn() -> bool) {
-        let batches = self.foresight.batches();
-        while is_wanted() {
-            if let Ok(batch) = batches.recv_timeout(FORESEE_LOOK) {
-                // Whoever reads it is told what is wrong with it.
-                let _ = self.give(&batch, give);
-            }
-        }
+        self.0.memory.foresee(give, is_wanted);
     }
 
     fn totals(&self) -> Totals {
-        let trailer = self.archive.trailer();
+        let trailer = self.0.archive.trailer();
         Totals { entries: trailer.entries, bytes: trailer.payload_length }
     }
 
     fn path(&self, ino: Ino) -> Vec<u8> {
         // What cannot be told of a damaged archive goes without saying.
-        self.path_of(self.swap(ino.0)).unwrap_or_default()
+        self.path_of(self.id(ino)).unwrap_or_default()
     }
 }
 

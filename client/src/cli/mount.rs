@@ -14,7 +14,7 @@ use nix::syslog::{Facility, LogFlags, Severity};
 
 use crate::archive_path::ArchivePath;
 use crate::error::{Error, Result};
-use crate::mount::{CacheSize, archive_tree, snapshot_tree};
+use crate::mount::{Means, archive_tree, snapshot_tree, snapshots_forest};
 use crate::names;
 use crate::size::parse_size;
 use crate::snapshots::{find, list, may_be_snapshot, split};
@@ -36,7 +36,7 @@ const READY: &[u8] = b"mounted\n";
 /// How the sources begin that the system's list of mounts shows.
 const SOURCE: &str = "diptych:";
 
-/// Show an archive or a snapshot as a read-only file system.
+/// Show an archive, a snapshot or all snapshots as a read-only file system.
 ///
 /// Everything is there with all that was kept of it: owners, times, ACLs, extended attributes, holes, hard links. Nothing is
 /// read before somebody asks for it. The command ends when the file system is there, and a process in the background
@@ -47,15 +47,14 @@ const SOURCE: &str = "diptych:";
 Example:
   diptych mount /backup/home /mnt
   diptych mount -r /backup/repo latest:/home/alice /mnt
+  diptych mount -r /backup/repo /mnt
   diptych umount /mnt")]
 pub struct Arguments {
-    /// The archive (NAME, NAME.meta.dpt, or one file with both streams); or in a repository `latest` or the first digits
-    /// of a snapshot's id, with a path as it was on the source behind a colon if not all of it is meant.
-    #[arg(value_name = "ARCHIVE | SNAPSHOT[:PATH]")]
-    what: PathBuf,
-    /// The directory to show it at.
-    #[arg(value_name = "MOUNTPOINT")]
-    place: PathBuf,
+    /// What to show, and the directory to show it at. An archive is NAME, NAME.meta.dpt, or one file with both streams. Of a
+    /// repository, `latest` or the first digits of a snapshot's id, with a path as it was on the source behind a colon if not
+    /// all of it is meant; or nothing at all, for all of its snapshots by id, time, host and tag.
+    #[arg(value_names = ["ARCHIVE | SNAPSHOT[:PATH]", "MOUNTPOINT"], num_args = 1..=2, required = true)]
+    places: Vec<PathBuf>,
     /// Stay in the foreground until it is unmounted.
     #[arg(short, long)]
     foreground: bool,
@@ -86,20 +85,33 @@ fn parse_cache(text: &str) -> Result<u64, String> {
     }
 }
 
+impl Arguments {
+    /// What to show, and where.
+    fn split(&self) -> Result<(Option<&Path>, &Path)> {
+        match &self.places[..] {
+            [what, place] => Ok((Some(what), place)),
+            [place] if self.repository.given().is_some() => Ok((None, place)),
+            _ => {
+                let what = "write what to show and where: an archive and a directory, or -r LOCATION and a directory";
+                Err(Error::Usage(what.to_owned()))
+            }
+        }
+    }
+}
+
 pub(super) fn run(arguments: &Arguments, common: &Common) -> Result<Outcome> {
-    check_place(&arguments.place)?;
+    let (what, place) = arguments.split()?;
+    check_place(place)?;
     if !arguments.foreground && !arguments.background {
         return start_in_background();
     }
     let terminal = Terminal::quiet(common);
-    let files = open(arguments, &terminal)?;
+    let files = open(arguments, what, &terminal)?;
     let interrupt = signals::watch();
     let options = MountOptions {
-        source: format!("{SOURCE}{}", arguments.what.display()),
+        source: format!("{SOURCE}{}", what.unwrap_or(Path::new("all")).display()),
         allow_other: arguments.allow_other,
-        owner: arguments
-            .owner_here
-            .then(|| (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw())),
+        owner: arguments.owner_here.then(here),
         threads: arguments.threads.count(),
     };
     let log: Log = match arguments.background {
@@ -109,37 +121,48 @@ pub(super) fn run(arguments: &Arguments, common: &Common) -> Result<Outcome> {
         }),
         false => Arc::new(|path, error| output::say(&format!("diptych: {}", line(path, error)))),
     };
-    let mounted = diptych_mount::mount(files, &arguments.place, &options, log)
-        .map_err(|error| not_mounted(&arguments.place, error))?;
+    let mounted =
+        diptych_mount::mount(files, place, &options, log).map_err(|error| not_mounted(place, error))?;
     if arguments.background {
         go_to_background()?;
     } else if !common.quiet {
-        let place = arguments.place.display();
+        let place = place.display();
         output::say(&format!("mounted at {place}; end it by Ctrl-C, or `diptych umount {place}`"));
     }
     while !mounted.is_over() && !interrupt.load(Ordering::Relaxed) {
         std::thread::park_timeout(LOOK);
     }
-    let place = arguments.place.display().to_string();
-    mounted.unmount().map_err(|error| Error::io(place, "cannot be unmounted", error))?;
+    mounted
+        .unmount()
+        .map_err(|error| Error::io(place.display().to_string(), "cannot be unmounted", error))?;
     Ok(Outcome::Done)
 }
 
-fn open(arguments: &Arguments, terminal: &Terminal) -> Result<Arc<dyn Files>> {
-    let cache = CacheSize(arguments.cache_size);
-    let threads = arguments.threads.count();
-    let text = arguments.what.to_str().unwrap_or_default();
-    let snapshot = text.strip_prefix("snapshot:");
-    let is_there = snapshot.is_none() && ArchivePath::find(&arguments.what).metadata_file().exists();
-    let repository = arguments.repository.given().filter(|_| !is_there);
-    let Some(options) = repository.filter(|_| may_be_snapshot(snapshot.unwrap_or(text))) else {
-        return Ok(Arc::new(archive_tree(&arguments.what, cache, threads)?));
+/// The user and the group of this process.
+fn here() -> (u32, u32) {
+    (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw())
+}
+
+fn open(arguments: &Arguments, what: Option<&Path>, terminal: &Arc<Terminal>) -> Result<Arc<dyn Files>> {
+    let means = Means { cache_bytes: arguments.cache_size, threads: arguments.threads.count() };
+    let filter = arguments.filter.filter();
+    let given = arguments.repository.given();
+    let Some(what) = what else {
+        let options = given.ok_or_else(|| Error::Usage("-r LOCATION says which repository".to_owned()))?;
+        let repository = options.open_to_read(&**terminal)?;
+        let forest = snapshots_forest(repository, filter, here(), means, terminal.clone())?;
+        return Ok(Arc::new(forest));
     };
-    let repository = options.open_to_read(terminal)?;
+    let text = what.to_str().unwrap_or_default();
+    let snapshot = text.strip_prefix("snapshot:");
+    let is_there = snapshot.is_none() && ArchivePath::find(what).metadata_file().exists();
+    let given = given.filter(|_| !is_there && may_be_snapshot(snapshot.unwrap_or(text)));
+    let Some(options) = given else { return Ok(Arc::new(archive_tree(what, means)?)) };
+    let repository = options.open_to_read(&**terminal)?;
     let (text, path) = split(snapshot.unwrap_or(text));
-    let listed = list(&repository, terminal)?;
-    let found = find(&listed, text, &arguments.filter.filter())?;
-    Ok(Arc::new(snapshot_tree(&repository, &found, path.map(Path::new), cache, threads)?))
+    let listed = list(&repository, &**terminal)?;
+    let found = find(&listed, text, &filter)?;
+    Ok(Arc::new(snapshot_tree(&repository, &found, path.map(Path::new), means)?))
 }
 
 fn check_place(place: &Path) -> Result<()> {

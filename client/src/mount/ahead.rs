@@ -1,4 +1,4 @@
-//! A payload stream whose chunks are decoded before they are asked for.
+//! Payload streams whose chunks are decoded before they are asked for.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -10,29 +10,39 @@ use diptych_repository::StreamReader;
 /// Chunks that wait to be decoded ahead: more are not remembered.
 const WAITING_MAX: usize = 64;
 
-/// Threads decode what a hint names; a read that comes too early waits for them, and no chunk is decoded twice.
-pub(super) struct Ahead {
-    stream: Arc<StreamReader>,
-    /// The threads end when this is dropped.
-    wanted: Sender<Digest>,
+/// Threads that decode what a hint names. A read that comes too early waits for them, and no chunk is decoded twice.
+#[derive(Clone)]
+pub(super) struct Decoders {
+    /// The threads end when the last of these is dropped.
+    wanted: Sender<(Arc<StreamReader>, Digest)>,
 }
 
-impl Ahead {
-    /// With so many threads. One that cannot be had is one less.
-    pub(super) fn new(stream: Arc<StreamReader>, threads: usize) -> Self {
-        let (wanted, work) = bounded::<Digest>(WAITING_MAX);
+impl Decoders {
+    /// So many threads. One that cannot be had is one less.
+    pub(super) fn start(threads: usize) -> Self {
+        let (wanted, work) = bounded::<(Arc<StreamReader>, Digest)>(WAITING_MAX);
         for number in 0..threads.max(1) {
-            let (stream, work) = (Arc::clone(&stream), work.clone());
+            let work = work.clone();
             let work = move || {
-                for id in work {
+                for (stream, id) in work {
                     // Whoever reads the chunk is told what is wrong with it.
                     drop(stream.chunk(&id));
                 }
             };
-            drop(std::thread::Builder::new().name(format!("ahead-{number}")).spawn(work));
+            drop(std::thread::Builder::new().name(format!("decode-{number}")).spawn(work));
         }
-        Self { stream, wanted }
+        Self { wanted }
     }
+
+    /// A stream whose hints they follow.
+    pub(super) fn serve(&self, stream: Arc<StreamReader>) -> Arc<dyn ReadAt> {
+        Arc::new(Ahead { stream, decoders: self.clone() })
+    }
+}
+
+struct Ahead {
+    stream: Arc<StreamReader>,
+    decoders: Decoders,
 }
 
 impl ReadAt for Ahead {
@@ -50,7 +60,8 @@ impl ReadAt for Ahead {
             for slice in self.stream.slices(range.clone()).unwrap_or_default() {
                 let id = slice.slice.chunk;
                 // A group of small files is one chunk with many slices.
-                if last.replace(id) != Some(id) && self.wanted.try_send(id).is_err() {
+                let is_new = last.replace(id) != Some(id);
+                if is_new && self.decoders.wanted.try_send((Arc::clone(&self.stream), id)).is_err() {
                     return;
                 }
             }

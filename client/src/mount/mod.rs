@@ -1,41 +1,49 @@
-//! `mount`: archives and snapshots as file systems. The one place where chunks meet `diptych-mount`, which knows of none.
+//! `mount`: archives, snapshots and repositories as file systems. The one place where chunks meet `diptych-mount`, which
+//! knows of none.
 
 mod ahead;
+mod shelves;
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
-use diptych_format::ReadAt;
-use diptych_mount::Tree;
+use diptych_mount::{Forest, Memory, Tree};
 use diptych_repository::Repository;
 
 use crate::error::{Error, InPlace, Result};
 use crate::names;
 use crate::open::OpenArchive;
-use crate::snapshots::{self, Listed};
-use ahead::Ahead;
+use crate::progress::Progress;
+use crate::snapshots::{self, Filter, Listed};
+use ahead::Decoders;
+use shelves::Shelves;
 
 /// This part of a cache is for the tables of directories.
 const TABLE_SHARE: u64 = 4;
 
-/// How much memory a mounted file system takes for what it keeps.
+/// How a file system keeps and decodes what it reads.
 #[derive(Clone, Copy, Debug)]
-pub struct CacheSize(pub u64);
+pub struct Means {
+    /// Memory for what is kept, in bytes.
+    pub cache_bytes: u64,
+    /// Threads that decode ahead of readers.
+    pub threads: usize,
+}
 
-impl CacheSize {
+impl Means {
     fn tables(self) -> u64 {
-        self.0 / TABLE_SHARE
+        self.cache_bytes / TABLE_SHARE
     }
 
     fn chunks(self) -> usize {
-        usize::try_from(self.0 - self.tables()).unwrap_or(usize::MAX)
+        usize::try_from(self.cache_bytes - self.tables()).unwrap_or(usize::MAX)
     }
 }
 
 /// An archive that an ARCHIVE argument names.
-pub fn archive_tree(argument: &Path, cache: CacheSize, threads: usize) -> Result<Tree> {
-    let open = OpenArchive::open_with(argument, cache.chunks())?;
-    tree(&open, &argument.display().to_string(), cache, threads)
+pub fn archive_tree(argument: &Path, means: Means) -> Result<Tree> {
+    let open = OpenArchive::open_with(argument, means.chunks())?;
+    tree(&open, &argument.display().to_string(), means)
 }
 
 /// A directory of a snapshot, or its only archive.
@@ -43,20 +51,35 @@ pub fn snapshot_tree(
     repository: &Repository,
     listed: &Listed,
     path: Option<&Path>,
-    cache: CacheSize,
-    threads: usize,
+    means: Means,
 ) -> Result<Tree> {
-    let caches = snapshots::caches_of(repository, cache.chunks());
+    let caches = snapshots::caches_of(repository, means.chunks());
     let located = snapshots::locate_with(repository, listed, path, &caches)?;
     let place = names::show(&snapshots::prefix_of(&located.record));
-    let tree = tree(&located.open, &place, cache, threads)?;
+    let tree = tree(&located.open, &place, means)?;
     tree.below(&located.path).in_place(&place)?.ok_or_else(|| {
         let advice = format!("`diptych ls {}` shows what is there.", listed.short_id());
         Error::missing(place, &format!("{} is no directory in it", names::show(&located.path)), &advice)
     })
 }
 
-fn tree(open: &OpenArchive, place: &str, cache: CacheSize, threads: usize) -> Result<Tree> {
-    let payload: Arc<dyn ReadAt> = Arc::new(Ahead::new(open.payload()?, threads));
-    Tree::new(open.archive.clone(), payload, cache.tables()).in_place(place)
+/// The snapshots of a repository that pass `filter`, those that are made later among them. The directories that they stand
+/// in belong to user and group `owner`.
+pub fn snapshots_forest(
+    repository: Repository,
+    filter: Filter,
+    owner: (u32, u32),
+    means: Means,
+    progress: Arc<dyn Progress>,
+) -> Result<Forest> {
+    let caches = snapshots::caches_of(&repository, means.chunks());
+    let place = repository.backend().location();
+    let decoders = Decoders::start(means.threads);
+    let shelves = Shelves { repository, filter, caches, decoders, progress, state: Mutex::default() };
+    Forest::new(Box::new(shelves), Memory::new(means.tables()), owner).in_place(place)
+}
+
+fn tree(open: &OpenArchive, place: &str, means: Means) -> Result<Tree> {
+    let payload = Decoders::start(means.threads).serve(open.payload()?);
+    Tree::new(open.archive.clone(), payload, &Memory::new(means.tables()), 0).in_place(place)
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use diptych_client::open::OpenArchive;
-use diptych_mount::{Files, Ino, Tree as MountTree};
+use diptych_mount::{Files, Ino, Memory, Tree as MountTree};
 use diptych_tests::command::{command, diptych};
 use diptych_tests::random::for_each_seed;
 use diptych_tests::tools::{self, output, tool};
@@ -269,6 +269,59 @@ fn a_snapshot_and_a_directory_in_one() {
 }
 
 #[test]
+fn all_snapshots_stand_by_id_time_host_and_tag_and_new_ones_appear() {
+    let dir = TestDir::new("mount-all");
+    for (name, bytes) in [("one", 100_000), ("two", 3_000_000)] {
+        let content = Tree::runs([Run::Made { seed: 7, length: bytes }]);
+        tree! { "d" => tree! { "f" => content, "l" => Tree::hard_link("d/f") } }.create(&dir.join(name));
+    }
+    let repository = dir.join("repo");
+    let run = |words: &[&str]| {
+        let mut command = command(words);
+        command.env("DIPTYCH_REPO", &repository).env("DIPTYCH_PASSWORD", "secret").current_dir(dir.path());
+        diptych_tests::command::finish(&mut command).assert_code(0)
+    };
+    run(&["init"]);
+    run(&["backup", "--tag", "daily", "--host", "here", "one"]);
+    std::thread::sleep(Duration::from_millis(1100));
+    run(&["backup", "--tag", "a/b", "--host", "there", "one", "two"]);
+    let place = dir.join("place");
+    let (repo, password) = (repository.display().to_string(), dir.join("password"));
+    fs::write(&password, "secret").unwrap();
+    let mount = Mount::new(&place, ["-r", &repo, "--password-file", password.to_str().unwrap()]);
+    let names = |path: &Path| {
+        let mut names: Vec<_> = fs::read_dir(path)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    };
+    assert_eq!(names(&place), ["hosts", "ids", "latest", "tags", "times"]);
+    assert_eq!(names(&place.join("hosts")), ["here", "there"]);
+    assert_eq!(names(&place.join("tags")), ["a_b", "daily"]);
+    assert_eq!((names(&place.join("ids")).len(), names(&place.join("times")).len()), (2, 3));
+    let on_source = |name: &str| dir.join(name).strip_prefix("/").unwrap().to_owned();
+    for (at, name) in [("latest", "one"), ("latest", "two"), ("hosts/here/latest", "one")] {
+        let found = place.join(at).join(on_source(name));
+        assert_tools_see_no_difference(&dir.join(name), &found);
+    }
+    assert!(!place.join("hosts/here/latest").join(on_source("two")).exists());
+    // The same content in two snapshots are two inodes.
+    let number = |at: &str| fs::metadata(place.join(at).join(on_source("one")).join("d/f")).unwrap().ino();
+    assert_ne!(number("latest"), number("hosts/here/latest"));
+    assert_eq!(fs::write(place.join("ids/new"), "x").unwrap_err().kind(), ErrorKind::ReadOnlyFilesystem);
+    let before = fs::read_link(place.join("latest")).unwrap();
+    run(&["backup", "two"]);
+    assert!(waits_for(|| names(&place.join("ids")).len() == 3), "a new snapshot does not appear");
+    assert!(waits_for(|| fs::read_link(place.join("latest")).unwrap() != before));
+    assert_eq!(tools::rsync_differences(&dir.join("two"), &place.join("latest").join(on_source("two"))), "");
+    run(&["forget", before.file_name().unwrap().to_str().unwrap()]);
+    assert!(waits_for(|| names(&place.join("ids")).len() == 2), "a forgotten snapshot stays");
+    mount.end();
+}
+
+#[test]
 fn a_damaged_chunk_costs_its_own_bytes_and_is_named() {
     let dir = TestDir::new("mount-damage");
     let source = dir.join("source");
@@ -377,7 +430,7 @@ fn mounting_reads_little_whatever_the_size() {
     create(&dir.join("archive"), &source);
     let open = OpenArchive::open(&dir.join("archive")).unwrap();
     let archive = open.archive.clone();
-    let tree = MountTree::new(archive.clone(), open.payload().unwrap(), 1 << 20).unwrap();
+    let tree = MountTree::new(archive.clone(), open.payload().unwrap(), &Memory::new(1 << 20), 0).unwrap();
     let after_opening = archive.bytes_read();
     assert!(after_opening < 16 << 10, "{after_opening}");
     let mut names = 0;
@@ -392,7 +445,7 @@ fn mounting_reads_little_whatever_the_size() {
     assert!(tree.lookup(found.ino, b"file-200").unwrap().is_none());
     assert!(archive.bytes_read() - after_opening < 64 << 10, "{}", archive.bytes_read());
     // A cache that holds nothing changes no answer.
-    let small = MountTree::new(archive, open.payload().unwrap(), 1).unwrap();
+    let small = MountTree::new(archive, open.payload().unwrap(), &Memory::new(1), 0).unwrap();
     let files: Arc<dyn Files> = Arc::new(small);
     let again = files.lookup(Ino::ROOT, b"57").unwrap().unwrap();
     assert_eq!(again, found);
