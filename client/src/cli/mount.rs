@@ -43,6 +43,9 @@ const SOURCE: &str = "diptych:";
 /// answers until it is unmounted: by `diptych umount`, `fusermount3 -u`, or a signal to that process. What cannot be read
 /// is an error (EIO) for whoever wants it, and is named in the system log, or with --foreground on standard error.
 #[derive(clap::Args)]
+#[command(override_usage = "diptych mount [OPTIONS] ARCHIVE MOUNTPOINT
+       diptych mount [OPTIONS] -r LOCATION SNAPSHOT[:PATH] MOUNTPOINT
+       diptych mount [OPTIONS] -r LOCATION MOUNTPOINT")]
 #[command(after_help = "\
 Example:
   diptych mount /backup/home /mnt
@@ -53,7 +56,7 @@ pub struct Arguments {
     /// What to show, and the directory to show it at. An archive is NAME, NAME.meta.dpt, or one file with both streams. Of a
     /// repository, `latest` or the first digits of a snapshot's id, with a path as it was on the source behind a colon if not
     /// all of it is meant; or nothing at all, for all of its snapshots by id, time, host and tag.
-    #[arg(value_names = ["ARCHIVE | SNAPSHOT[:PATH]", "MOUNTPOINT"], num_args = 1..=2, required = true)]
+    #[arg(value_name = "WHAT] [MOUNTPOINT", num_args = 1..=2, required = true)]
     places: Vec<PathBuf>,
     /// Stay in the foreground until it is unmounted.
     #[arg(short, long)]
@@ -131,6 +134,10 @@ pub(super) fn run(arguments: &Arguments, common: &Common) -> Result<Outcome> {
     }
     while !mounted.is_over() && !interrupt.load(Ordering::Relaxed) {
         std::thread::park_timeout(LOOK);
+    }
+    if !mounted.is_over() {
+        // Whoever still uses it does not keep it from ending.
+        detach(place);
     }
     mounted
         .unmount()
@@ -275,6 +282,16 @@ fn mount_point(place: &Path) -> std::io::Result<PathBuf> {
     match (place.parent(), place.file_name()) {
         (Some(above), Some(name)) => Ok(above.canonicalize()?.join(name)),
         _ => Ok(place),
+    }
+}
+
+/// Takes a mount out of sight, whoever uses it.
+fn detach(place: &Path) {
+    if nix::unistd::geteuid().is_root() {
+        // If it cannot be detached, it is unmounted or left as any other would be.
+        let _ = nix::mount::umount2(place, nix::mount::MntFlags::MNT_DETACH);
+    } else {
+        let _ = Command::new("fusermount3").arg("-u").arg("-z").arg("-q").arg(place).status();
     }
 }
 

@@ -369,8 +369,11 @@ fn it_ends_by_a_signal_by_umount_and_when_it_is_busy() {
     tree! { "f" => Tree::file("content") }.create(&source);
     create(&dir.join("archive"), &source);
     let mut mount = Mount::new(&dir.join("place"), [dir.join("archive")]);
+    let busy = fs::File::open(mount.join("f")).unwrap();
     kill_process(mount.pid(), Signal::TERM).unwrap();
     mount.wait(0);
+    assert!(fs::read_dir(&mount.place).unwrap().next().is_none());
+    drop(busy);
     // Somebody who reads keeps it from being unmounted in an orderly way, and goes on reading.
     let mount = Mount::new(&dir.join("place"), [dir.join("archive")]);
     let mut file = fs::File::open(mount.join("f")).unwrap();
