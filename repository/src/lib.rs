@@ -35,5 +35,5 @@ pub use keys::{ChunkKeys, DocumentKeys, MasterKey, Padding};
 pub use pack::{ChunkPlace, ChunkSource, EachChunk, PackReader, PackWriter};
 pub use place::{KeptFile, told};
 pub use repository::Repository;
-pub use store::{StoreReader, StoreWriter};
+pub use store::{Shelf, StoreReader, StoreWriter};
 pub use stream::{StreamReader, StreamSlice};

@@ -18,7 +18,7 @@ use crate::documents::{
 use crate::index::Index;
 use crate::keys::{ChunkKeys, DocumentKeys, Kdf, MasterKey, Padding};
 use crate::place::{KeptFile, NamedFile, told, told_at};
-use crate::store::{StoreReader, StoreWriter};
+use crate::store::{Shelf, StoreReader, StoreWriter};
 use crate::stream::{Caches, StreamReader};
 
 /// How much of a file is read at once to digest it.
@@ -92,6 +92,7 @@ pub struct Repository {
     chunk_keys: ChunkKeys,
     document_keys: DocumentKeys,
     index: Arc<Index>,
+    shelf: Option<Arc<dyn Shelf>>,
 }
 
 impl Repository {
@@ -176,7 +177,7 @@ impl Repository {
         let document_keys = master.as_ref().map_or_else(DocumentKeys::plain, DocumentKeys::of);
         let index = Arc::new(Index::open(Arc::clone(&backend), document_keys.index_hasher())?);
         let (config, master) = (Arc::new(config), master.map(Arc::new));
-        Ok(Self { backend, config, master, key, chunk_keys, document_keys, index })
+        Ok(Self { backend, config, master, key, chunk_keys, document_keys, index, shelf: None })
     }
 
     /// Where it is.
@@ -206,7 +207,12 @@ impl Repository {
 
     /// Reads its chunks.
     pub fn reader(&self) -> StoreReader {
-        StoreReader::new(Arc::clone(&self.index))
+        StoreReader::new(Arc::clone(&self.index)).with_shelf(self.shelf.clone())
+    }
+
+    /// Keeps the payload's chunks that are read one by one on `shelf`, and looks for them there first.
+    pub fn with_shelf(self, shelf: Arc<dyn Shelf>) -> Self {
+        Self { shelf: Some(shelf), ..self }
     }
 
     /// Stores chunks.

@@ -15,7 +15,7 @@ use super::json::{JsonTo, summary_event};
 use super::options::{Common, Json, Threads};
 use super::outcome::Outcome;
 use super::output;
-use super::repository::{PasswordOptions, RemoteOptions, RepositoryOptions};
+use super::repository::{PasswordOptions, RepositoryOptions};
 use super::signals;
 use super::snapshots::FilterOptions;
 use super::terminal::Terminal;
@@ -69,7 +69,7 @@ pub(super) fn run(arguments: &Arguments, common: &Common) -> Result<Outcome> {
     let other = RepositoryOptions {
         repository: arguments.to.clone(),
         password: PasswordOptions::of_file(arguments.to_password_file.clone(), "DIPTYCH_TO_PASSWORD"),
-        remote: RemoteOptions::other(
+        remote: arguments.repository.remote.other(
             arguments.to_token_file.clone(),
             arguments.to_fingerprint.clone(),
             "DIPTYCH_TO_TOKEN",

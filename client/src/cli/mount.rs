@@ -14,7 +14,7 @@ use nix::syslog::{Facility, LogFlags, Severity};
 
 use crate::archive_path::ArchivePath;
 use crate::error::{Error, Result};
-use crate::mount::{Means, archive_tree, snapshot_tree, snapshots_forest};
+use crate::mount::{Means, archive_tree, snapshot_tree, snapshots_forest, with_disk_cache};
 use crate::names;
 use crate::size::parse_size;
 use crate::snapshots::{find, list, may_be_snapshot, split};
@@ -53,11 +53,14 @@ Example:
   diptych mount -r /backup/repo /mnt
   diptych umount /mnt")]
 pub struct Arguments {
-    /// What to show, and the directory to show it at. An archive is NAME, NAME.meta.dpt, or one file with both streams. Of a
-    /// repository, `latest` or the first digits of a snapshot's id, with a path as it was on the source behind a colon if not
-    /// all of it is meant; or nothing at all, for all of its snapshots by id, time, host and tag.
-    #[arg(value_name = "WHAT] [MOUNTPOINT", num_args = 1..=2, required = true)]
-    places: Vec<PathBuf>,
+    /// What to show: an archive (NAME, NAME.meta.dpt, or one file with both streams); or in a repository `latest` or the
+    /// first digits of a snapshot's id, with a path as it was on the source behind a colon if not all of it is meant. Without
+    /// it, all snapshots of a repository stand by id, time, host and tag.
+    #[arg(value_name = "WHAT")]
+    first: PathBuf,
+    /// The directory to show it at.
+    #[arg(value_name = "MOUNTPOINT")]
+    second: Option<PathBuf>,
     /// Stay in the foreground until it is unmounted.
     #[arg(short, long)]
     foreground: bool,
@@ -70,6 +73,9 @@ pub struct Arguments {
     /// Memory for directories and contents that are kept, such as 200M or 2G.
     #[arg(long, value_name = "SIZE", default_value = "512M", value_parser = parse_cache)]
     cache_size: u64,
+    /// Disk space on this machine for contents that were fetched from a server, in the user's cache directory; 0 for none.
+    #[arg(long, value_name = "SIZE", default_value = "2G", value_parser = parse_size)]
+    disk_cache: u64,
     /// Said by the command to itself when it goes on in the background.
     #[arg(long, hide = true, conflicts_with = "foreground")]
     background: bool,
@@ -91,10 +97,10 @@ fn parse_cache(text: &str) -> Result<u64, String> {
 impl Arguments {
     /// What to show, and where.
     fn split(&self) -> Result<(Option<&Path>, &Path)> {
-        match &self.places[..] {
-            [what, place] => Ok((Some(what), place)),
-            [place] if self.repository.given().is_some() => Ok((None, place)),
-            _ => {
+        match &self.second {
+            Some(place) => Ok((Some(&self.first), place)),
+            None if self.repository.given().is_some() => Ok((None, &self.first)),
+            None => {
                 let what = "write what to show and where: an archive and a directory, or -r LOCATION and a directory";
                 Err(Error::Usage(what.to_owned()))
             }
@@ -156,7 +162,7 @@ fn open(arguments: &Arguments, what: Option<&Path>, terminal: &Arc<Terminal>) ->
     let given = arguments.repository.given();
     let Some(what) = what else {
         let options = given.ok_or_else(|| Error::Usage("-r LOCATION says which repository".to_owned()))?;
-        let repository = options.open_to_read(&**terminal)?;
+        let repository = with_disk_cache(options.open_to_read(&**terminal)?, arguments.disk_cache)?;
         let forest = snapshots_forest(repository, filter, here(), means, terminal.clone())?;
         return Ok(Arc::new(forest));
     };
@@ -165,7 +171,7 @@ fn open(arguments: &Arguments, what: Option<&Path>, terminal: &Arc<Terminal>) ->
     let is_there = snapshot.is_none() && ArchivePath::find(what).metadata_file().exists();
     let given = given.filter(|_| !is_there && may_be_snapshot(snapshot.unwrap_or(text)));
     let Some(options) = given else { return Ok(Arc::new(archive_tree(what, means)?)) };
-    let repository = options.open_to_read(&**terminal)?;
+    let repository = with_disk_cache(options.open_to_read(&**terminal)?, arguments.disk_cache)?;
     let (text, path) = split(snapshot.unwrap_or(text));
     let listed = list(&repository, &**terminal)?;
     let found = find(&listed, text, &filter)?;

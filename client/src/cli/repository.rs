@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
+use std::time::Duration;
 
 use diptych_backend::{Backend, FileKind};
 use diptych_format::Error as FormatError;
@@ -34,7 +35,7 @@ pub struct RepositoryOptions {
 }
 
 /// How a server is spoken to.
-#[derive(Clone, Default, clap::Args)]
+#[derive(Clone, clap::Args)]
 #[command(next_help_heading = "Server")]
 pub struct RemoteOptions {
     /// Read the token for a server from the first line of FILE. Else it is in DIPTYCH_TOKEN.
@@ -50,15 +51,23 @@ pub struct RemoteOptions {
     /// Fetch at most SIZE in a second.
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     limit_download: Option<u64>,
+    /// Give up when a server has not answered for so many seconds, in which it is asked again and again.
+    #[arg(long, value_name = "SECONDS", default_value = "120")]
+    timeout: u64,
     /// The variable that has the token else.
     #[arg(skip)]
     variable: Option<&'static str>,
 }
 
 impl RemoteOptions {
-    /// Those of another server.
-    pub fn other(token_file: Option<PathBuf>, fingerprint: Option<String>, variable: &'static str) -> Self {
-        Self { token_file, fingerprint, variable: Some(variable), ..Self::default() }
+    /// Those of another server, beside `self`.
+    pub fn other(
+        &self,
+        token_file: Option<PathBuf>,
+        fingerprint: Option<String>,
+        variable: &'static str,
+    ) -> Self {
+        Self { token_file, fingerprint, variable: Some(variable), ..self.clone() }
     }
 
     fn credentials(&self) -> Result<Credentials> {
@@ -78,6 +87,7 @@ impl RemoteOptions {
             parse_fingerprint(text).ok_or_else(what)
         });
         Ok(Credentials {
+            try_for: Some(Duration::from_secs(self.timeout)),
             token,
             fingerprint: fingerprint.transpose()?,
             upload_max: self.limit_upload,

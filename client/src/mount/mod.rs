@@ -2,6 +2,7 @@
 //! knows of none.
 
 mod ahead;
+mod disk_shelf;
 mod shelves;
 
 use std::path::Path;
@@ -14,8 +15,10 @@ use crate::error::{Error, InPlace, Result};
 use crate::names;
 use crate::open::OpenArchive;
 use crate::progress::Progress;
+use crate::remote::address::Address;
 use crate::snapshots::{self, Filter, Listed};
 use ahead::Decoders;
+use disk_shelf::DiskShelf;
 use shelves::Shelves;
 
 /// This part of a cache is for the tables of directories.
@@ -38,6 +41,19 @@ impl Means {
     fn chunks(self) -> usize {
         usize::try_from(self.cache_bytes - self.tables()).unwrap_or(usize::MAX)
     }
+}
+
+/// The same repository, keeping chunks that were fetched on this machine's disk, in up to `bytes`. Where it is on this
+/// machine itself, or there is no place for what is kept, it is as it was.
+pub fn with_disk_cache(repository: Repository, bytes: u64) -> Result<Repository> {
+    let location = repository.backend().location();
+    if bytes == 0 || Address::parse(&location).is_none() {
+        return Ok(repository);
+    }
+    Ok(match DiskShelf::open(&location, bytes)? {
+        Some(shelf) => repository.with_shelf(Arc::new(shelf)),
+        None => repository,
+    })
 }
 
 /// An archive that an ARCHIVE argument names.

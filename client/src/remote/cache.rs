@@ -3,7 +3,6 @@
 
 use std::collections::HashMap;
 use std::os::unix::fs::DirBuilderExt;
-use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
 use diptych_backend::{Backend, Error, FileKind, FileName, Listed, Local, NewFile, Result};
@@ -20,11 +19,7 @@ pub(super) struct Cache {
 impl Cache {
     /// In the user's cache directory, or else in a temporary one.
     pub fn open(location: &str) -> Result<std::sync::Arc<Self>> {
-        let absolute =
-            |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
-        let root = absolute("XDG_CACHE_HOME").or_else(|| absolute("HOME").map(|home| home.join(".cache")));
-        let name = blake3::hash(location.as_bytes()).to_hex();
-        let kept = root.map(|root| root.join("diptych").join(&name[..32]));
+        let kept = super::cache_directory(location);
         let made =
             kept.filter(|path| std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path).is_ok());
         let (path, temporary) = match made {

@@ -16,7 +16,9 @@ mod transport;
 
 use std::collections::HashMap;
 use std::io::Write;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use diptych_backend::{Backend, Class, Error, FileKind, FileName, Listed, NewFile, Result};
@@ -53,6 +55,16 @@ pub struct Credentials {
     pub upload_max: Option<u64>,
     /// Most bytes that are fetched in a second.
     pub download_max: Option<u64>,
+    /// How long a server that does not answer is asked again; two minutes unless it is said.
+    pub try_for: Option<Duration>,
+}
+
+/// Where on this machine is kept what belongs to a location, if there is a place for such things.
+pub fn cache_directory(location: &str) -> Option<PathBuf> {
+    let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let root = absolute("XDG_CACHE_HOME").or_else(|| absolute("HOME").map(|home| home.join(".cache")))?;
+    let name = blake3::hash(location.as_bytes()).to_hex();
+    Some(root.join("diptych").join(name.get(..32)?))
 }
 
 /// The repository at `address`.

@@ -223,7 +223,7 @@ impl Transport {
             {
                 (failing, pause) = (Instant::now(), PAUSE_MIN);
             }
-            if is_final || failing.elapsed() + pause > TRY_FOR {
+            if is_final || failing.elapsed() + pause > self.credentials.try_for.unwrap_or(TRY_FOR) {
                 let what = format!("{}: the server cannot be reached", self.location());
                 return Err(Error::io(what, lost));
             }

@@ -8,10 +8,12 @@
 mod keeper;
 mod reader;
 mod rebuild;
+mod shelf;
 mod verify;
 mod writer;
 
 pub use reader::StoreReader;
 pub use rebuild::{RebuiltIndex, rebuild_index};
+pub use shelf::Shelf;
 pub use verify::verify_pack;
 pub use writer::{StoreStats, StoreWriter};

@@ -6,6 +6,7 @@ use diptych_backend::{FileKind, FileName};
 use diptych_format::pack::ChunkKind;
 use diptych_format::{Class, Digest, Error, ReadAt, Result, Stream};
 
+use super::shelf::Shelf;
 use crate::chunk::{ChunkBytes, Decompressor, Verify};
 use crate::index::{Index, Location};
 use crate::keys::ChunkKeys;
@@ -16,12 +17,18 @@ use crate::place::told;
 #[derive(Clone)]
 pub struct StoreReader {
     index: Arc<Index>,
+    shelf: Option<Arc<dyn Shelf>>,
 }
 
 impl StoreReader {
     /// Reads what the index knows.
     pub fn new(index: Arc<Index>) -> Self {
-        Self { index }
+        Self { index, shelf: None }
+    }
+
+    /// Keeps the payload's chunks that are read one by one on `shelf`, and looks for them there first.
+    pub fn with_shelf(self, shelf: Option<Arc<dyn Shelf>>) -> Self {
+        Self { shelf, ..self }
     }
 
     /// Reads chunks in the order in which they come, those that are neighbours in a pack at once, and calls `each`
@@ -110,9 +117,31 @@ impl StoreReader {
             let what = format!("chunk {} is of kind {found} where {expected} is expected", chunk.header.id);
             return Err(Error::corrupt(what));
         }
-        let fill = |buffer: &mut [u8]| self.read_pack(&location.pack, buffer, chunk.offset);
+        let read_pack = |buffer: &mut [u8]| self.read_pack(&location.pack, buffer, chunk.offset);
+        let placed = |error| self.placed(location, error);
         let verify = at_least(verify, decompressor);
-        decompressor.read_chunk(&chunk.header, verify, fill).map_err(|error| self.placed(location, error))
+        let Some(shelf) = self.shelf.as_ref().filter(|_| kind == ChunkKind::Payload) else {
+            return decompressor.read_chunk(&chunk.header, verify, read_pack).map_err(placed);
+        };
+        let id = &chunk.header.id;
+        let take = |buffer: &mut [u8]| match shelf.get(id, buffer) {
+            true => Ok(()),
+            false => Err(Error::missing("a chunk that is not on the shelf")),
+        };
+        match decompressor.read_chunk(&chunk.header, Verify::Id, take) {
+            Ok(bytes) => return Ok(bytes),
+            Err(error) if error.class == Class::Missing => {}
+            Err(_) => shelf.remove(id),
+        }
+        let mut stored = Vec::new();
+        let fetch = |buffer: &mut [u8]| {
+            read_pack(buffer)?;
+            stored.extend_from_slice(buffer);
+            Ok(())
+        };
+        let bytes = decompressor.read_chunk(&chunk.header, verify, fetch).map_err(placed)?;
+        shelf.put(id, &stored);
+        Ok(bytes)
     }
 
     fn placed(&self, location: &Location, error: Error) -> Error {

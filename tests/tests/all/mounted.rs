@@ -5,7 +5,7 @@ use std::fs;
 use std::io::{ErrorKind, Read, Seek, SeekFrom};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,6 +18,8 @@ use diptych_tests::tree::Size;
 use diptych_tests::{Random, Run, TestDir, Tree, tree};
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::served::Served;
+
 /// Longer than any of this takes.
 const HANGS: Duration = Duration::from_secs(60);
 
@@ -29,10 +31,15 @@ struct Mount {
 
 impl Mount {
     fn new<A: AsRef<OsStr>>(place: &Path, words: impl IntoIterator<Item = A>) -> Self {
-        fs::create_dir_all(place).unwrap();
         let mut command = command(["mount", "--foreground"]);
-        command.args(words).arg(place).stdout(Stdio::null()).stderr(Stdio::piped());
-        let mut process = command.spawn().unwrap();
+        command.args(words);
+        Self::by(place, command)
+    }
+
+    /// By a command that lacks the place and nothing else.
+    fn by(place: &Path, mut command: Command) -> Self {
+        fs::create_dir_all(place).unwrap();
+        let mut process = command.arg(place).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let is_there = || is_mounted(place);
         if !waits_for(|| is_there() || process.try_wait().unwrap().is_some()) || !is_there() {
             process.kill().unwrap();
@@ -319,6 +326,68 @@ fn all_snapshots_stand_by_id_time_host_and_tag_and_new_ones_appear() {
     run(&["forget", before.file_name().unwrap().to_str().unwrap()]);
     assert!(waits_for(|| names(&place.join("ids")).len() == 2), "a forgotten snapshot stays");
     mount.end();
+}
+
+#[test]
+fn what_comes_from_a_server_is_kept_on_disk_and_a_lost_server_is_waited_for() {
+    let mut served = Served::plain("mount-served");
+    let token = served.admin();
+    served.run(&token, &["init"]).assert_code(0);
+    let source = served.directory.join("tree");
+    tree! {
+        "d" => tree! { "small" => Tree::file("some bytes").mtime(7, 7) },
+        "long" => Tree::runs([Run::Made { seed: 3, length: 20 << 20 }]),
+        "other" => Tree::runs([Run::Made { seed: 4, length: 9 << 20 }]),
+    }
+    .create(&source);
+    served.run(&token, &["backup", "tree"]).assert_code(0);
+    let place = served.directory.join("place");
+    let mount = |more: &[&str]| {
+        let words = [&["mount", "--foreground", "--timeout", "2", "latest"], more].concat();
+        Mount::by(&place, served.client(&token, &served.repository("main"), &words))
+    };
+    let first = mount(&["--disk-cache", "64M"]);
+    assert_eq!(tools::rsync_differences(&source, &place), "");
+    first.end();
+    let kept = || {
+        let caches =
+            fs::read_dir(served.directory.join(format!("cache-{}", &token[4..12])).join("diptych")).unwrap();
+        let chunks =
+            caches.map(|entry| entry.unwrap().path()).find(|path| path.extension().is_some()).unwrap();
+        fs::read_dir(chunks).unwrap().map(|entry| entry.unwrap().path()).collect::<Vec<_>>()
+    };
+    assert!(kept().len() > 5);
+    // What is damaged there is fetched again.
+    for path in kept() {
+        let mut bytes = fs::read(&path).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        fs::write(&path, bytes).unwrap();
+    }
+    let second = mount(&["--disk-cache", "64M"]);
+    assert_eq!(tools::rsync_differences(&source, &place), "");
+    second.end();
+    // A limit holds, and what is kept suffices where the server is gone.
+    let third = mount(&["--disk-cache", "16M"]);
+    fs::read(place.join("long")).unwrap();
+    let sum: u64 = kept().iter().map(|path| fs::metadata(path).unwrap().len()).sum();
+    assert!(sum <= 16 << 20, "{sum}");
+    third.end();
+    let fourth = mount(&["--disk-cache", "16M"]);
+    let small = fs::read(place.join("d/small")).unwrap();
+    served.child.kill().unwrap();
+    served.child.wait().unwrap();
+    assert_eq!(fs::read(place.join("d/small")).unwrap(), small);
+    let error = fs::read(place.join("other")).unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(5), "{error}");
+    let address = served.location.split("://").nth(1).unwrap().to_owned();
+    let mut again = Command::new(diptych_tests::command::binary());
+    again.args(["serve", "--log", "none", "--plain", "--listen", &address, "--root"]);
+    again.arg(served.directory.join("root")).arg("--state").arg(served.directory.join("state"));
+    served.child = again.stdin(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    assert!(waits_for(|| fs::read(place.join("other")).is_ok_and(|bytes| bytes.len() == 9 << 20)));
+    assert_eq!(tools::rsync_differences(&source, &place), "");
+    fourth.end();
 }
 
 #[test]
