@@ -31,7 +31,7 @@ pub use archive::{Archive, ChildPieces};
 pub use content::{ContentMap, Part};
 pub use diff::{Aspect, Change, Difference, DifferenceSink, diff, diff_below};
 pub use found::Found;
-pub use links::{Link, LinkVisitor, Links};
+pub use links::{Link, LinkPart, LinkVisitor, Links};
 pub use row::Row;
 pub use table::{Read, Table, TableRef};
 pub use verify::{VerifyEvent, VerifyReport, VerifyStats, verify, verify_content};

@@ -6,7 +6,7 @@ use diptych_format::error::Result;
 use diptych_format::table::{LinkTable, TableKind, kind_of};
 
 use crate::archive::Archive;
-use crate::pieces::{Floor, Pieces, Watch};
+use crate::pieces::{Floor, Piece, Pieces, Watch};
 use crate::source::moved;
 
 /// What the link table says of a path.
@@ -54,6 +54,18 @@ impl Links {
         Ok(find_in(&piece.check_links(&buffer)?, path))
     }
 
+    /// The part of the table that `path` is in, if it is in any: for who asks for many paths that come in order.
+    pub fn part_for(&self, path: &[u8]) -> Result<Option<LinkPart>> {
+        let (bytes, top) = self.archive.links_top();
+        if kind_of(bytes).map_err(moved(top.below.position))? != TableKind::Index {
+            return Ok(Some(LinkPart { piece: top.clone(), bytes: bytes.into() }));
+        }
+        let mut buffer = Vec::new();
+        let Some(piece) = self.archive.piece_for(top.clone(), path, &mut buffer)? else { return Ok(None) };
+        piece.check_links(&buffer)?;
+        Ok(Some(LinkPart { piece, bytes: buffer.into() }))
+    }
+
     /// Calls `visit` for each path, ascending, with the least path of its group (itself, if it is that one) and the
     /// number of paths in the group.
     pub fn for_each(&self, visit: &mut LinkVisitor<'_>) -> Result<()> {
@@ -85,6 +97,25 @@ impl Links {
             watch.passed(&piece);
         }
         Ok(())
+    }
+}
+
+/// A part of a link table, checked and kept.
+pub struct LinkPart {
+    piece: Piece,
+    bytes: Box<[u8]>,
+}
+
+impl LinkPart {
+    /// Whether `path` is in this part, if it is in the table at all.
+    pub fn covers(&self, path: &[u8]) -> bool {
+        self.piece.covers(path)
+    }
+
+    /// What it says of `path`.
+    pub fn find(&self, path: &[u8]) -> Result<Option<Link>> {
+        let table = LinkTable::view(&self.bytes).map_err(moved(self.piece.below.position))?;
+        Ok(find_in(&table, path))
     }
 }
 

@@ -64,7 +64,7 @@ impl Floor {
 }
 
 /// A table of names as its referrer tells of it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Piece {
     pub(crate) below: Below,
     /// Where its payload starts in the payload stream.

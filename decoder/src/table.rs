@@ -16,7 +16,7 @@ use crate::row::{Row, below_of};
 use crate::source::moved;
 
 /// A table of a directory that was not read yet: its top table, or one below an index table.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TableRef(Piece);
 
 impl TableRef {
@@ -81,7 +81,14 @@ impl Archive {
                 start = start.saturating_add(below.below.payload_length);
                 Ok(TableRef(below))
             });
-            return references.collect::<Result<_>>().map(Read::Index);
+            let references: Vec<TableRef> = references.collect::<Result<_>>()?;
+            // In the order of their names, as everything stands in the stream.
+            if !references.is_sorted_by(|a, b| a.position() < b.position()) {
+                let error =
+                    Error::corrupt("the pieces of a directory stand in another order than their names");
+                return Err(moved(piece.below.position)(error));
+            }
+            return Ok(Read::Index(references));
         }
         let table = piece.check_directory(&bytes)?;
         let (rows, starts) = (table.rows(), table.payload_starts().into());

@@ -49,6 +49,8 @@ struct State {
 struct Known {
     /// Where it stands.
     place: u64,
+    /// The row of its first small file.
+    first: usize,
     /// The first row that was not handed over.
     next: usize,
     /// The row behind the last one that was asked for.
@@ -75,7 +77,7 @@ impl<T> Foresight<T> {
             return false;
         }
         state.sureness -= 1;
-        state.remember(place, first + 1);
+        state.remember(place, first, first + 1);
         true
     }
 
@@ -91,7 +93,7 @@ impl<T> Foresight<T> {
                 state.sureness = 0;
             }
             // The next one shows that it goes on.
-            state.remember(place, row + 1);
+            state.remember(place, first, row + 1);
             return (row == first && state.sureness >= SURE).then_some(row + 1);
         };
         let known = state.tables.get_mut(known)?;
@@ -109,10 +111,16 @@ impl<T> Foresight<T> {
         state.find(place).and_then(|known| state.tables.get(known)).is_some_and(|known| row < known.reached)
     }
 
-    /// Rows up to `end` of a table are about to be handed over.
-    pub(crate) fn hand(&self, place: u64, table: T, rows: Range<usize>) {
+    /// The row of a table's first small file, if the table is known.
+    pub(crate) fn first(&self, place: u64) -> Option<usize> {
+        let state = self.lock();
+        state.find(place).and_then(|known| state.tables.get(known)).map(|known| known.first)
+    }
+
+    /// Rows of a table whose first small file is `first` are about to be handed over.
+    pub(crate) fn hand(&self, place: u64, first: usize, table: T, rows: Range<usize>) {
         let mut state = self.lock();
-        state.remember(place, rows.end);
+        state.remember(place, first, rows.end);
         drop(state);
         // If too many wait, readers ask for themselves.
         let _ = self.wanted.try_send(Batch { table, rows });
@@ -128,14 +136,14 @@ impl State {
         self.tables.iter().position(|known| known.place == place)
     }
 
-    fn remember(&mut self, place: u64, next: usize) {
+    fn remember(&mut self, place: u64, first: usize, next: usize) {
         match self.find(place).and_then(|known| self.tables.get_mut(known)) {
             Some(known) => known.next = next.max(known.next),
             None => {
                 if self.tables.len() == TABLES_MAX {
                     self.tables.pop_front();
                 }
-                self.tables.push_back(Known { place, next, reached: 0 });
+                self.tables.push_back(Known { place, first, next, reached: 0 });
             }
         }
     }
@@ -151,7 +159,7 @@ mod tests {
         // Within a directory the second file shows it.
         assert_eq!(foresight.read(100, 5, 5), None);
         assert_eq!(foresight.read(100, 6, 5), Some(7));
-        foresight.hand(100, (), 7..20);
+        foresight.hand(100, 5, (), 7..20);
         assert_eq!(foresight.batches().try_recv().unwrap().rows, 7..20);
         assert_eq!(foresight.read(100, 8, 5), None);
         assert_eq!(foresight.read(100, 20, 5), Some(21));

@@ -4,7 +4,7 @@
 //! inode number for as long as the mount lasts.
 
 use std::collections::{BTreeMap, HashMap};
-use std::ops::ControlFlow;
+use std::ops::{Bound, ControlFlow};
 use std::sync::{Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
@@ -62,6 +62,8 @@ pub struct Forest {
 struct State {
     /// The numbers of paths, those among them that are gone.
     numbers: HashMap<Vec<u8>, u64>,
+    /// The names of these, in the order of their numbers.
+    names: Vec<Vec<u8>>,
     /// What there is now.
     nodes: HashMap<u64, Node>,
 }
@@ -73,7 +75,11 @@ struct Node {
 }
 
 enum Is {
-    Directory { below: BTreeMap<Vec<u8>, Child>, mtime: Time },
+    /// Names with what they stand for, and the numbers of their paths.
+    Directory {
+        below: BTreeMap<Vec<u8>, (Child, u64)>,
+        mtime: Time,
+    },
     Link(Vec<u8>, Time),
 }
 
@@ -163,21 +169,29 @@ impl Forest {
     fn show_child(&self, child: Child) -> Result<Attributes> {
         match child {
             Child::Node(number) => self.with_node(Ino(number), |node| Ok(self.show(Ino(number), node))),
-            Child::Tree(number) => self.tree(number)?.attributes(Ino::of(number, Ino::ROOT.0)),
+            Child::Tree(number) => {
+                let attributes = self.tree(number)?.attributes(Ino::of(number, Ino::ROOT.0))?;
+                // What it is never changes; whether it stands there does.
+                Ok(Attributes { is_lasting: false, ..attributes })
+            }
         }
     }
 }
 
 impl State {
-    /// Plants what stands at `path`, and gives its number.
-    fn plant(&mut self, path: Vec<u8>, parent: u64, plant: &Plant) -> Child {
+    /// Plants what stands at `path`; gives it, and the number of the path.
+    fn plant(&mut self, path: Vec<u8>, parent: u64, plant: &Plant) -> (Child, u64) {
+        let next = self.numbers.len() as u64 + Ino::ROOT.0;
+        let number = *self.numbers.entry(path.clone()).or_insert(next);
+        if number == next {
+            let name = path.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
+            self.names.push(name.to_vec());
+        }
         let is = match plant {
-            Plant::Tree(number) => return Child::Tree((*number).min(TREES_MAX - 1)),
+            Plant::Tree(tree) => return (Child::Tree((*tree).min(TREES_MAX - 1)), number),
             Plant::Link(target, mtime) => Is::Link(target.clone(), *mtime),
             Plant::Directory { mtime, .. } => Is::Directory { below: BTreeMap::new(), mtime: *mtime },
         };
-        let next = self.numbers.len() as u64 + Ino::ROOT.0;
-        let number = *self.numbers.entry(path.clone()).or_insert(next);
         self.nodes.insert(number, Node { path: path.clone(), parent, is });
         if let Plant::Directory { below, .. } = plant {
             let children = below.iter().map(|(name, plant)| {
@@ -189,7 +203,7 @@ impl State {
                 *below = children;
             }
         }
-        Child::Node(number)
+        (Child::Node(number), number)
     }
 }
 
@@ -199,7 +213,7 @@ impl Files for Forest {
             return tree.lookup(directory, name);
         }
         let child = self.with_node(directory, |node| match &node.is {
-            Is::Directory { below, .. } => Ok(below.get(name).copied()),
+            Is::Directory { below, .. } => Ok(below.get(name).map(|(child, _)| *child)),
             Is::Link(..) => Ok(None),
         })?;
         child.map(|child| self.show_child(child)).transpose()
@@ -232,8 +246,16 @@ impl Files for Forest {
                 return Ok(());
             }
         }
-        let first = usize::try_from(from.saturating_sub(BEHIND_PARENT)).unwrap_or(usize::MAX);
-        for ((name, child), next) in below.iter().zip(BEHIND_PARENT + 1..).skip(first) {
+        // A place in a list is told by the name that was given last, whether it is there still or not.
+        let last =
+            from.checked_sub(BEHIND_PARENT + Ino::ROOT.0).and_then(|place| usize::try_from(place).ok());
+        let last = last.and_then(|place| {
+            let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+            state.names.get(place).cloned()
+        });
+        let behind = last.map_or(Bound::Unbounded, Bound::Excluded);
+        for (name, (child, number)) in below.range::<Vec<u8>, _>((behind, Bound::Unbounded)) {
+            let next = BEHIND_PARENT + number;
             // One that cannot be opened is there all the same, for whoever lists the others.
             let attributes = match (self.show_child(*child), child) {
                 (Ok(attributes), _) => attributes,

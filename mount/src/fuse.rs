@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use diptych_format::{Error, Kind, Result, Time};
+use diptych_format::{Class, Error, Kind, Result, Time};
 use fuser::{
     BackgroundSession, Config, Errno, FileAttr, FileHandle, FileType, Filesystem, Generation, INodeNo,
     InitFlags, IoctlFlags, KernelConfig, LockOwner, MountOption, OpenFlags, ReplyAttr, ReplyData,
@@ -36,7 +36,7 @@ const SECTOR: u64 = 512;
 const BACKGROUND: u16 = 64;
 /// How far the kernel reads ahead in a long file, in KiB.
 const READ_AHEAD_KIB: &str = "1024";
-/// Inodes whose damage is told once and not again.
+/// Inodes and what is wrong with them that are told once and not again; what is beyond that is not told.
 const TOLD_MAX: usize = 10_000;
 
 /// How a file system is mounted.
@@ -92,7 +92,8 @@ pub fn mount(files: Arc<dyn Files>, place: &Path, options: &MountOptions, log: L
         MountOption::NoAtime,
         // The kernel checks modes and ACLs, as it knows both.
         MountOption::DefaultPermissions,
-        MountOption::FSName(options.source.clone()),
+        // Options are told with commas between them.
+        MountOption::FSName(options.source.replace([',', '\\'], "_")),
         MountOption::Subtype("diptych".to_owned()),
     ];
     config.acl = if options.allow_other { SessionACL::All } else { SessionACL::Owner };
@@ -137,7 +138,7 @@ struct Adapter {
     owner: Option<(u32, u32)>,
     log: Log,
     /// What was told to be unreadable.
-    told: Mutex<HashSet<u64>>,
+    told: Mutex<HashSet<(u64, Class)>>,
 }
 
 impl Adapter {
@@ -168,7 +169,7 @@ impl Adapter {
     /// Tells what is wrong with an inode, once.
     fn refuse(&self, ino: u64, error: &Error) -> Errno {
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_new = told.len() < TOLD_MAX && told.insert(ino);
+        let is_new = told.len() < TOLD_MAX && told.insert((ino, error.class));
         drop(told);
         if is_new {
             let path = self.files.path(Ino(ino));

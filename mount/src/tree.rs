@@ -10,20 +10,20 @@
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
-use diptych_decoder::{Archive, ContentMap, Found, Links, Part, Read, Row, Table, TableRef};
+use diptych_decoder::{Archive, ContentMap, Found, Link, LinkPart, Links, Part, Read, Row, Table, TableRef};
 use diptych_format::{Entry, Error, Kind, ReadAt, Result, Status};
-use quick_cache::Weighter;
 use quick_cache::sync::Cache;
+use quick_cache::{OptionsBuilder, Weighter};
 
 use crate::ahead::Ahead;
 use crate::files::{Attributes, Files, Ino, Listed, Seek, Totals};
 use crate::foresight::{BATCH_BYTES, Batch, Foresight, SMALL_MAX};
 
-/// Maps of contents with holes that are kept, in bytes.
-const MAPS_BYTES: u64 = 4 << 20;
+/// Maps of contents with holes that are kept, in bytes: the longest that there may be is one of them.
+const MAPS_BYTES: u64 = 40 << 20;
 /// Between two looks at whether anybody wants what is foreseen.
 const FORESEE_LOOK: Duration = Duration::from_millis(200);
 /// Where a list goes on behind `.` and `..`: no table stands so early.
@@ -47,6 +47,8 @@ struct Inner {
     places: RwLock<BTreeMap<u64, u64>>,
     root: Found,
     links: Option<Links>,
+    /// The part of the link table that was looked in last.
+    link_part: Mutex<Option<Arc<LinkPart>>>,
     /// What is mounted.
     top: u64,
     ahead: Ahead,
@@ -58,7 +60,7 @@ pub struct Memory(Arc<Kept>);
 
 struct Kept {
     /// Tables by their tree and where they stand in its stream.
-    tables: Cache<(u32, u64), Arc<Read>, Weight>,
+    tables: Cache<(u32, u64), Arc<Cached>, Weight>,
     /// Maps of contents with holes by inode: their tables are long, and each read would go through one.
     maps: Cache<(u32, u64), Arc<ContentMap>, Weight>,
     foresight: Foresight<Foreseen>,
@@ -68,8 +70,9 @@ impl Memory {
     /// Tables take up to `table_bytes`.
     pub fn new(table_bytes: u64) -> Self {
         Self(Arc::new(Kept {
-            tables: cache(table_bytes),
-            maps: cache(MAPS_BYTES),
+            tables: cache(table_bytes, None),
+            // Undivided, so that a long one has room.
+            maps: cache(MAPS_BYTES, Some(1)),
             foresight: Foresight::default(),
         }))
     }
@@ -89,17 +92,25 @@ impl Memory {
 /// A table whose small files are handed over.
 struct Foreseen {
     tree: Tree,
-    names: Names,
+    place: u64,
+}
+
+/// A table that was read.
+struct Cached {
+    /// What led to it.
+    of: TableRef,
+    /// The directory that it is of.
     directory: u64,
+    read: Read,
 }
 
 /// What things in caches weigh, in bytes.
 #[derive(Clone)]
 struct Weight;
 
-impl Weighter<(u32, u64), Arc<Read>> for Weight {
-    fn weight(&self, _: &(u32, u64), read: &Arc<Read>) -> u64 {
-        let weight = match &**read {
+impl Weighter<(u32, u64), Arc<Cached>> for Weight {
+    fn weight(&self, _: &(u32, u64), cached: &Arc<Cached>) -> u64 {
+        let weight = match &cached.read {
             Read::Names(table) => table.weight(),
             Read::Index(references) => references.iter().map(TableRef::weight).sum(),
         };
@@ -123,11 +134,11 @@ enum Node {
 
 /// A table of names.
 #[derive(Clone)]
-struct Names(Arc<Read>);
+struct Names(Arc<Cached>);
 
 impl Names {
     fn table(&self) -> Result<&Table> {
-        match &*self.0 {
+        match &self.0.read {
             Read::Names(table) => Ok(table),
             Read::Index(_) => Err(Error::corrupt("an index table stands where names should")),
         }
@@ -151,6 +162,7 @@ impl Tree {
             memory: memory.clone(),
             places: RwLock::default(),
             links,
+            link_part: Mutex::default(),
             top: ARCHIVE_ROOT,
             ahead: Ahead::default(),
         })))
@@ -259,19 +271,25 @@ impl Tree {
         }
     }
 
-    /// Reads a table of a directory, or takes it from the cache.
-    fn read_table(&self, reference: &TableRef, directory: u64) -> Result<Arc<Read>> {
+    /// Reads a table of a directory, or takes it from the cache. A table that something else leads to as well is not
+    /// another's.
+    fn read_table(&self, reference: &TableRef, directory: u64) -> Result<Arc<Cached>> {
         let place = reference.position();
-        self.0.memory.0.tables.get_or_insert_with(&self.key(place), || {
-            let read = Arc::new(self.0.archive.read(reference)?);
-            if let Read::Names(_) = *read {
+        let shared = || Error::corrupt("two rows lead to one table, or to parts of it");
+        let cached = self.0.memory.0.tables.get_or_insert_with(&self.key(place), || {
+            let read = self.0.archive.read(reference)?;
+            if let Read::Names(_) = read {
                 let mut places = self.0.places.write().unwrap_or_else(PoisonError::into_inner);
                 if *places.entry(place).or_insert(directory) != directory {
-                    return Err(Error::corrupt("two directories have one table"));
+                    return Err(shared());
                 }
             }
-            Ok(read)
-        })
+            Ok(Arc::new(Cached { of: reference.clone(), directory, read }))
+        })?;
+        if cached.of != *reference || cached.directory != directory {
+            return Err(shared());
+        }
+        Ok(cached)
     }
 
     /// The piece that stands at `place`, under `top`.
@@ -280,7 +298,7 @@ impl Tree {
         loop {
             let read = self.read_table(&reference, directory)?;
             // An index table stands right behind what is below it.
-            let next = match &*read {
+            let next = match &read.read {
                 Read::Names(_) => None,
                 Read::Index(below) => below.iter().find(|below| below.position() >= place).cloned(),
             };
@@ -297,7 +315,7 @@ impl Tree {
         let mut reference = top.clone();
         loop {
             let read = self.read_table(&reference, directory)?;
-            let Read::Index(below) = &*read else { return Ok(Some(Names(read))) };
+            let Read::Index(below) = &read.read else { return Ok(Some(Names(read))) };
             let behind = below.partition_point(|below| below.begins_by(name));
             let Some(next) = behind.checked_sub(1).and_then(|place| below.get(place)) else {
                 return Ok(None);
@@ -309,7 +327,7 @@ impl Tree {
     /// The first piece under `reference` that stands behind `place`.
     fn piece_behind(&self, reference: &TableRef, directory: u64, place: u64) -> Result<Option<Names>> {
         let read = self.read_table(reference, directory)?;
-        let Read::Index(below) = &*read else {
+        let Read::Index(below) = &read.read else {
             return Ok((reference.position() > place).then_some(Names(read)));
         };
         // Levels descend strictly, so that this ends.
@@ -358,25 +376,44 @@ impl Tree {
         Ok(names.join(&b'/'))
     }
 
-    /// The attributes of a row at `path`, which the links are looked up by.
+    /// What the link table says of a path. Where it cannot be read, nothing: then each name is an inode of its own.
+    fn link(&self, links: &Links, path: &[u8]) -> Option<Link> {
+        let last = self.0.link_part.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let part = match last.filter(|part| part.covers(path)) {
+            Some(part) => part,
+            None => {
+                let part = Arc::new(links.part_for(path).ok()??);
+                self.0.link_part.lock().unwrap_or_else(PoisonError::into_inner).replace(Arc::clone(&part));
+                part
+            }
+        };
+        part.find(path).ok()?
+    }
+
+    /// The attributes of a row at `path`, which the links are looked up by. All names of an inode show those of the
+    /// first.
     fn attributes_of(
         &self,
         id: u64,
         row: &Row<'_>,
         path: impl FnOnce() -> Result<Vec<u8>>,
     ) -> Result<Attributes> {
-        let (mut id, mut count) = (id, 1);
-        if let Some(links) = &self.0.links
-            && row.kind() != Kind::Directory
-            && let Some(link) = links.find(&path()?)?
-        {
-            count = link.count;
-            if let Some(first) = link.first {
-                let first = self.id_of(&first)?;
-                id = first.ok_or_else(|| Error::corrupt("the link table names a path that is not there"))?;
-            }
+        let own = |count| Attributes::of_row(row, self.ino(id), count);
+        let Some(links) = self.0.links.as_ref().filter(|_| row.kind() != Kind::Directory) else {
+            return Ok(own(1));
+        };
+        let Some(Link { first, count }) = self.link(links, &path()?) else { return Ok(own(1)) };
+        let Some(first) = first else { return Ok(own(count)) };
+        let what = |row: &Row<'_>| (row.kind(), row.size(), row.digest(), row.device());
+        let is_one = |other: &Row<'_>| what(other) == what(row) && other.target() == row.target();
+        match self.id_of(&first)? {
+            Some(first) if first != ARCHIVE_ROOT => self.with_row(first, |other| match is_one(other) {
+                true => Ok(Attributes::of_row(other, self.ino(first), count)),
+                // What the table says is not so.
+                false => Ok(own(1)),
+            }),
+            _ => Ok(own(1)),
         }
-        Ok(Attributes::of_row(row, self.ino(id), count))
     }
 
     /// Lends the row of an inode that is not the archive's root.
@@ -424,15 +461,18 @@ impl Tree {
         let place = table.position();
         let known = self.ino(place).0;
         let is_small = |row: &Row<'_>| row.kind() == Kind::File && (1..=SMALL_MAX).contains(&row.size());
-        let mut first = None;
-        let _ = table.rows_from(0, |number, row| {
-            first = is_small(row).then_some(number);
-            Ok(if first.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
-        })?;
+        let foresight = &self.0.memory.0.foresight;
+        let mut first = foresight.first(known);
+        if first.is_none() {
+            let _ = table.rows_from(0, |number, row| {
+                first = is_small(row).then_some(number);
+                Ok(if first.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+            })?;
+        }
         let Some(first) = first else { return Ok(()) };
         let from = match row {
-            None => self.0.memory.0.foresight.listed(known, first).then_some(first + 1),
-            Some(row) => self.0.memory.0.foresight.read(known, row, first),
+            None => foresight.listed(known, first).then_some(first + 1),
+            Some(row) => foresight.read(known, row, first),
         };
         let Some(from) = from.filter(|from| *from < table.rows()) else { return Ok(()) };
         let (mut end, mut bytes) = (from, 0u64);
@@ -447,18 +487,17 @@ impl Tree {
             Ok(ControlFlow::Continue(()))
         })?;
         if bytes > 0 {
-            let foreseen =
-                Foreseen { tree: self.clone(), names: names.clone(), directory: self.directory_of(place)? };
-            self.0.memory.0.foresight.hand(known, foreseen, from..end);
+            foresight.hand(known, first, Foreseen { tree: self.clone(), place }, from..end);
         }
         Ok(())
     }
 
     /// Hands over the small files of a batch.
     fn give(&self, batch: &Batch<Foreseen>, give: &dyn Fn(Ino, &[u8])) -> Result<()> {
-        let Foreseen { names, directory, .. } = &batch.table;
+        let place = batch.table.place;
+        let names = self.names_at(place)?;
         let table = names.table()?;
-        let path = if self.0.links.is_some() { self.path_of(*directory)? } else { Vec::new() };
+        let path = if self.0.links.is_some() { self.path_of(self.directory_of(place)?)? } else { Vec::new() };
         let mut buffer = Vec::new();
         let _ = table.rows_from(batch.rows.start, |number, row| {
             if number >= batch.rows.end {
@@ -474,7 +513,10 @@ impl Tree {
                 self.0.payload.read_exact_at(&mut buffer, row.payload_start())?;
                 let own = id_of_row(table, number);
                 let attributes = self.attributes_of(own, row, || Ok(joined(&path, row.name())))?;
-                give(attributes.ino, &buffer);
+                // Of several names the first one's bytes are the inode's.
+                if attributes.ino == self.ino(own) {
+                    give(attributes.ino, &buffer);
+                }
             }
             Ok(ControlFlow::Continue(()))
         })?;
@@ -498,13 +540,23 @@ enum Whereabouts {
     Map(Arc<ContentMap>),
 }
 
-fn cache<V: Clone>(bytes: u64) -> Cache<(u32, u64), V, Weight>
+/// A cache of so many bytes, which is cut into `parts` that have a lock each.
+fn cache<V: Clone>(bytes: u64, parts: Option<usize>) -> Cache<(u32, u64), V, Weight>
 where
     Weight: Weighter<(u32, u64), V>,
 {
     // What most tables take, for a start.
     let count = usize::try_from(bytes / 4096).unwrap_or(usize::MAX).max(16);
-    Cache::with_weighter(count, bytes, Weight)
+    let mut options = OptionsBuilder::new();
+    options.estimated_items_capacity(count).weight_capacity(bytes);
+    if let Some(parts) = parts {
+        options.shards(parts);
+    }
+    match options.build() {
+        Ok(options) => Cache::with_options(options, Weight, Default::default(), Default::default()),
+        // It lacks nothing that it needs.
+        Err(_) => Cache::with_weighter(count, bytes, Weight),
+    }
 }
 
 fn id_of_row(table: &Table, row: usize) -> u64 {
@@ -559,7 +611,11 @@ impl Files for Tree {
         // Behind a row of a table, or from the first one on.
         let (mut names, mut first, mut place) = match from > BEHIND_PARENT {
             true => {
-                let place = self.place_of(from)?;
+                // Whoever seeks in a directory may name any place: what is not of this one is its end.
+                let Ok(place) = self.place_of(from) else { return Ok(()) };
+                if self.directory_of(place)? != id {
+                    return Ok(());
+                }
                 let row = usize::try_from(from - place).unwrap_or(usize::MAX);
                 let names = self.names_at(place)?;
                 // By now the kernel knows the names that it was told before.

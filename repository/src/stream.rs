@@ -97,6 +97,22 @@ impl StreamReader {
         Ok(slices)
     }
 
+    /// The first chunks of `range`, `most` of them at the most, each once where its slices follow each other.
+    pub fn first_chunks(&self, range: Range<u64>, most: usize) -> Vec<Digest> {
+        let mut chunks: Vec<Digest> = Vec::new();
+        // What cannot be looked up ends the list, as its last one does.
+        let _ = self.for_each_slice(range, |_, slice, _| {
+            if chunks.last() != Some(&slice.chunk) {
+                if chunks.len() >= most {
+                    return Err(Error::missing("no more are wanted"));
+                }
+                chunks.push(slice.chunk);
+            }
+            Ok(())
+        });
+        chunks
+    }
+
     /// A whole chunk, kept in the cache.
     pub fn chunk(&self, id: &Digest) -> Result<Arc<ChunkBytes>> {
         self.caches.chunks.get_or_make((self.kind, *id), || {

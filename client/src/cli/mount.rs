@@ -33,6 +33,8 @@ const CACHE_MIN: u64 = 16 << 20;
 const LOOK: Duration = Duration::from_millis(100);
 /// What the process in the background says when its mount is there.
 const READY: &[u8] = b"mounted\n";
+/// Said by the command to itself when it goes on in the background.
+const BACKGROUND: &str = "DIPTYCH_MOUNT_BACKGROUND";
 /// How the sources begin that the system's list of mounts shows.
 const SOURCE: &str = "diptych:";
 
@@ -76,9 +78,6 @@ pub struct Arguments {
     /// Disk space on this machine for contents that were fetched from a server, in the user's cache directory; 0 for none.
     #[arg(long, value_name = "SIZE", default_value = "2G", value_parser = parse_size)]
     disk_cache: u64,
-    /// Said by the command to itself when it goes on in the background.
-    #[arg(long, hide = true, conflicts_with = "foreground")]
-    background: bool,
     #[command(flatten)]
     repository: MaybeRepository,
     #[command(flatten)]
@@ -111,9 +110,14 @@ impl Arguments {
 pub(super) fn run(arguments: &Arguments, common: &Common) -> Result<Outcome> {
     let (what, place) = arguments.split()?;
     check_place(place)?;
-    if !arguments.foreground && !arguments.background {
+    let is_background = std::env::var_os(BACKGROUND).is_some();
+    if !arguments.foreground && !is_background {
         return start_in_background();
     }
+    // What leads there may change, and this process goes elsewhere.
+    let place = &*place
+        .canonicalize()
+        .map_err(|error| Error::io(place.display().to_string(), "cannot be found", error))?;
     let terminal = Terminal::quiet(common);
     let files = open(arguments, what, &terminal)?;
     let interrupt = signals::watch();
@@ -123,7 +127,7 @@ pub(super) fn run(arguments: &Arguments, common: &Common) -> Result<Outcome> {
         owner: arguments.owner_here.then(here),
         threads: arguments.threads.count(),
     };
-    let log: Log = match arguments.background {
+    let log: Log = match is_background {
         // There is nobody else to tell.
         true => Arc::new(|path, error| {
             let _ = nix::syslog::syslog(Severity::LOG_ERR, &line(path, error));
@@ -132,16 +136,17 @@ pub(super) fn run(arguments: &Arguments, common: &Common) -> Result<Outcome> {
     };
     let mounted =
         diptych_mount::mount(files, place, &options, log).map_err(|error| not_mounted(place, error))?;
-    if arguments.background {
+    if is_background {
         go_to_background()?;
     } else if !common.quiet {
         let place = place.display();
         output::say(&format!("mounted at {place}; end it by Ctrl-C, or `diptych umount {place}`"));
     }
+    let own = topmost(place);
     while !mounted.is_over() && !interrupt.load(Ordering::Relaxed) {
         std::thread::park_timeout(LOOK);
     }
-    if !mounted.is_over() {
+    if !mounted.is_over() && own.is_some() && topmost(place) == own {
         // Whoever still uses it does not keep it from ending.
         detach(place);
     }
@@ -211,7 +216,7 @@ fn start_in_background() -> Result<Outcome> {
     let program = std::env::current_exe().map_err(failed)?;
     let mut child = Command::new(program)
         .args(std::env::args_os().skip(1))
-        .arg("--background")
+        .env(BACKGROUND, "1")
         .stdout(Stdio::piped())
         .spawn()
         .map_err(failed)?;
@@ -262,12 +267,14 @@ pub struct UmountArguments {
 }
 
 pub(super) fn umount(arguments: &UmountArguments) -> Result<Outcome> {
-    let place = mount_point(&arguments.place)
-        .map_err(|error| Error::io(arguments.place.display().to_string(), "cannot be found", error))?;
-    let told = place.display().to_string();
-    let mounts = std::fs::read_to_string("/proc/self/mountinfo")
-        .map_err(|error| Error::io("/proc/self/mountinfo", "cannot be read", error))?;
-    if !mounts.lines().any(|line| is_mount(line, &place)) {
+    let told = arguments.place.display().to_string();
+    let found = mount_point(&arguments.place).map_err(|error| Error::io(&told, "cannot be found", error))?;
+    // A link to it is followed only if it is not the place itself, for what is mounted there may answer no more.
+    let place = match topmost(&found) {
+        Some(_) => found,
+        None => arguments.place.canonicalize().unwrap_or(found),
+    };
+    if topmost(&place).is_none() {
         return Err(Error::missing(told, "nothing that diptych has mounted is there", ""));
     }
     if nix::unistd::geteuid().is_root() {
@@ -275,7 +282,7 @@ pub(super) fn umount(arguments: &UmountArguments) -> Result<Outcome> {
         return Ok(Outcome::Done);
     }
     let ended = Command::new("fusermount3")
-        .arg("-u")
+        .args(["-u", "--"])
         .arg(&place)
         .status()
         .map_err(|error| Error::io("fusermount3", "cannot be run: install fuse3", error))?;
@@ -297,18 +304,26 @@ fn detach(place: &Path) {
         // If it cannot be detached, it is unmounted or left as any other would be.
         let _ = nix::mount::umount2(place, nix::mount::MntFlags::MNT_DETACH);
     } else {
-        let _ = Command::new("fusermount3").arg("-u").arg("-z").arg("-q").arg(place).status();
+        let _ = Command::new("fusermount3").args(["-u", "-z", "-q", "--"]).arg(place).status();
     }
 }
 
-/// Whether a line of the list of mounts is of one of ours, at `place`.
-fn is_mount(line: &str, place: &Path) -> bool {
-    let Some((mount, kind)) = line.split_once(" - ") else { return false };
-    let is_there = |shown: &str| unescaped(shown) == place.as_os_str().as_bytes();
+/// The device of what is mounted at `place` on top of all else, if it is one of ours.
+fn topmost(place: &Path) -> Option<String> {
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").ok()?;
+    topmost_in(&mounts, place)
+}
+
+fn topmost_in(mounts: &str, place: &Path) -> Option<String> {
+    let fields = mounts.lines().rev().filter_map(|line| line.split_once(" - "));
+    let is_there = |mount: &str| {
+        mount.split(' ').nth(4).is_some_and(|shown| unescaped(shown) == place.as_os_str().as_bytes())
+    };
+    let (mount, kind) = fields.into_iter().find(|(mount, _)| is_there(mount))?;
     let mut kind = kind.split(' ');
     let is_ours = kind.next().is_some_and(|kind| kind.starts_with("fuse"))
         && kind.next().is_some_and(|source| source.starts_with(SOURCE));
-    is_ours && mount.split(' ').nth(4).is_some_and(is_there)
+    mount.split(' ').nth(2).filter(|_| is_ours).map(str::to_owned)
 }
 
 /// A path of the list of mounts: blanks and the like are written as a backslash and three octal digits.
@@ -335,8 +350,11 @@ mod tests {
     fn mounts_are_found_in_the_list() {
         let line =
             r"36 35 0:28 / /a\040b\134c ro,nosuid,nodev,noatime shared:1 - fuse diptych:home ro,user_id=0";
-        assert!(is_mount(line, Path::new(r"/a b\c")));
-        assert!(!is_mount(line, Path::new("/a")));
-        assert!(!is_mount(&line.replace(SOURCE, "host:"), Path::new(r"/a b\c")));
+        let place = Path::new(r"/a b\c");
+        assert_eq!(topmost_in(line, place).as_deref(), Some("0:28"));
+        assert_eq!(topmost_in(line, Path::new("/a")), None);
+        assert_eq!(topmost_in(&line.replace(SOURCE, "host:"), place), None);
+        // Something else is mounted on top.
+        assert_eq!(topmost_in(&[line, &line.replace(SOURCE, "host:")].join("\n"), place), None);
     }
 }

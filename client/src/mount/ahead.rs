@@ -55,13 +55,9 @@ impl ReadAt for Ahead {
     }
 
     fn hint(&self, ranges: &[Range<u64>]) {
-        let mut last = None;
         for range in ranges {
-            for slice in self.stream.slices(range.clone()).unwrap_or_default() {
-                let id = slice.slice.chunk;
-                // A group of small files is one chunk with many slices.
-                let is_new = last.replace(id) != Some(id);
-                if is_new && self.decoders.wanted.try_send((Arc::clone(&self.stream), id)).is_err() {
+            for id in self.stream.first_chunks(range.clone(), WAITING_MAX) {
+                if self.decoders.wanted.try_send((Arc::clone(&self.stream), id)).is_err() {
                     return;
                 }
             }

@@ -39,7 +39,8 @@ impl Means {
     }
 
     fn chunks(self) -> usize {
-        usize::try_from(self.cache_bytes - self.tables()).unwrap_or(usize::MAX)
+        // A ninth is for the segments of stream maps, which have a share of their own beside the chunks.
+        usize::try_from((self.cache_bytes - self.tables()) / 9 * 8).unwrap_or(usize::MAX)
     }
 }
 

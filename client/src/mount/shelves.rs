@@ -19,6 +19,11 @@ use crate::snapshots::{self, Filter, Listed, source_of};
 /// What `latest` leads to is the newest one, in the root and in each directory of a host or a tag.
 const LATEST: &[u8] = b"latest";
 
+/// Longest name, longest path of a source that becomes directories, and how many of them at most.
+const NAME_LENGTH_MAX: usize = 255;
+const SOURCE_LENGTH_MAX: usize = 4096;
+const SOURCE_DEPTH_MAX: usize = 256;
+
 /// Between two looks for new snapshots: in a directory, and where each look is a request.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 const LOOK_EVERY_FAR: Duration = Duration::from_secs(15);
@@ -84,8 +89,14 @@ impl State {
         let mut ids = BTreeMap::new();
         let mut root = BTreeMap::new();
         let mut groups: BTreeMap<Vec<Vec<u8>>, BTreeMap<Vec<u8>, Plant>> = BTreeMap::new();
+        let mut short = HashMap::<String, usize>::new();
+        shown.iter().for_each(|listed| *short.entry(listed.short_id()).or_default() += 1);
+        let id_of = |listed: &Listed| match short.get(&listed.short_id()) {
+            Some(1) => listed.short_id(),
+            _ => listed.id.to_string(),
+        };
         for listed in shown {
-            let id = listed.short_id().into_bytes();
+            let id = id_of(listed).into_bytes();
             self.plant_snapshot(listed, &id, &mut ids);
             let of_host = vec![b"hosts".to_vec(), name_of(listed.snapshot.host.as_bytes())];
             let of_tags =
@@ -109,7 +120,7 @@ impl State {
             plant_at(&mut root, &path, directory(group), newest);
         }
         if let Some(newest) = shown.last() {
-            let target = [b"ids/", newest.short_id().as_bytes()].concat();
+            let target = [b"ids/", id_of(newest).as_bytes()].concat();
             root.insert(LATEST.to_vec(), Plant::Link(target, time_of(newest)));
         }
         root.insert(b"ids".to_vec(), directory(ids));
@@ -133,8 +144,13 @@ impl State {
             let next = u32::try_from(self.numbers.len() + 1).unwrap_or(u32::MAX);
             let number = *self.numbers.entry((listed.id, place)).or_insert(next);
             self.archives.entry(number).or_insert_with(|| record.clone());
-            let parts = source_of(record).split(|byte| *byte == b'/').filter(|part| !part.is_empty());
-            let path: Vec<Vec<u8>> = std::iter::once(id.to_vec()).chain(parts.map(name_of)).collect();
+            let source = source_of(record);
+            let parts = source.split(|byte| *byte == b'/').filter(|part| !part.is_empty());
+            let mut path: Vec<Vec<u8>> = std::iter::once(id.to_vec()).chain(parts.map(name_of)).collect();
+            // No real path is so long; one that is does not become as many directories.
+            if source.len() > SOURCE_LENGTH_MAX || path.len() > SOURCE_DEPTH_MAX {
+                path = vec![id.to_vec(), name_of(source)];
+            }
             plant_at(ids, &path, Plant::Tree(number), time_of(listed));
         }
     }
@@ -168,6 +184,7 @@ fn time_of(listed: &Listed) -> Time {
 
 /// A name that a directory can have.
 fn name_of(text: &[u8]) -> Vec<u8> {
+    let text = text.get(..NAME_LENGTH_MAX).unwrap_or(text);
     let name: Vec<u8> = text.iter().map(|byte| if matches!(byte, b'/' | 0) { b'_' } else { *byte }).collect();
     if matches!(&name[..], b"" | b"." | b"..") { b"_".to_vec() } else { name }
 }

@@ -456,10 +456,17 @@ fn it_ends_by_a_signal_by_umount_and_when_it_is_busy() {
     // In the background.
     let place = dir.join("place");
     let archive = dir.join("archive");
-    let words = ["mount".as_ref(), archive.as_os_str(), place.as_os_str()];
+    let words = ["mount".as_ref(), "--".as_ref(), archive.as_os_str(), place.as_os_str()];
     diptych(words).assert_code(0);
     assert_eq!(fs::read(place.join("f")).unwrap(), b"content");
-    diptych(["umount".as_ref(), place.as_os_str()]).assert_code(0);
+    // By a link, once nothing else is on top of it.
+    let link = dir.join("link");
+    std::os::unix::fs::symlink(&place, &link).unwrap();
+    let shell = r#"mount -t tmpfs none "$1" && "$2" umount "$1"; code=$?; umount "$1"; exit $code"#;
+    let covered =
+        tool("sh").args(["-c", shell, "sh"]).arg(&place).arg(diptych_tests::command::binary()).status();
+    assert_eq!(covered.unwrap().code(), Some(1));
+    diptych(["umount".as_ref(), link.as_os_str()]).assert_code(0);
     assert!(!is_mounted(&place));
     let messages = diptych(["umount".as_ref(), place.as_os_str()]).assert_code(1).messages();
     assert!(messages.contains("nothing that diptych has mounted"), "{messages}");
@@ -516,6 +523,22 @@ fn mounting_reads_little_whatever_the_size() {
     assert!(tree.lookup(found.ino, b"file-199").unwrap().is_some());
     assert!(tree.lookup(found.ino, b"file-200").unwrap().is_none());
     assert!(archive.bytes_read() - after_opening < 64 << 10, "{}", archive.bytes_read());
+    // A place in another directory's list is the end of this one's, and not the way into it.
+    let (mut places, mut given) = (Vec::new(), 0);
+    tree.list(found.ino, 0, &mut |listed| {
+        places.push(listed.next);
+        std::ops::ControlFlow::Continue(())
+    })
+    .unwrap();
+    let other = tree.lookup(Ino::ROOT, b"58").unwrap().unwrap();
+    for place in places.into_iter().filter(|place| *place > 2).chain([3, 1 << 40, u64::MAX]) {
+        tree.list(other.ino, place, &mut |_| {
+            given += 1;
+            std::ops::ControlFlow::Continue(())
+        })
+        .unwrap();
+    }
+    assert_eq!(given, 0);
     // A cache that holds nothing changes no answer.
     let small = MountTree::new(archive, open.payload().unwrap(), &Memory::new(1), 0).unwrap();
     let files: Arc<dyn Files> = Arc::new(small);
