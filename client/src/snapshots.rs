@@ -247,6 +247,13 @@ pub fn split(argument: &str) -> (&str, Option<&str>) {
     }
 }
 
+/// The path that an argument means in a snapshot: `/` is all that is in it, unless there is an archive of `/` itself.
+pub fn meant<'p>(listed: &Listed, path: Option<&'p str>) -> Option<&'p str> {
+    let is_root = |path: &[u8]| crate::select::clean_path(path).is_empty();
+    let has_root = listed.snapshot.archives.iter().any(|archive| is_root(source_of(archive)));
+    path.filter(|path| has_root || !path.starts_with('/') || !is_root(path.as_bytes()))
+}
+
 /// The archive of a snapshot that holds `path`, or all of them without a path.
 pub fn locate_all(repository: &Repository, listed: &Listed, path: Option<&Path>) -> Result<Vec<Located>> {
     if path.is_some() || listed.snapshot.archives.len() == 1 {

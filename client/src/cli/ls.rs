@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::list::{Scope, Style, flush, list_scope};
 use crate::progress::Losses;
 use crate::select::PathSelection;
-use crate::snapshots::{caches, find, list, locate, not_there, open_streams, prefix_of, split};
+use crate::snapshots::{caches, find, list, locate, meant, not_there, open_streams, prefix_of, split};
 
 use super::options::{Common, Json};
 use super::outcome::Outcome;
@@ -67,7 +67,7 @@ pub(super) fn run(arguments: &Arguments, common: &Common) -> Result<Outcome> {
         let scope = Scope::Inside { prefix: prefix_of(record), is_recursive: arguments.recursive };
         list_scope(archive, &mut PathSelection::new(paths)?, scope, style(arguments), &mut out, &losses)
     };
-    match path {
+    match meant(&snapshot, path) {
         Some(path) => {
             let located = locate(&repository, &snapshot, Some(Path::new(path)))?;
             show(&located.record, &located.open.archive, &located.path)

@@ -10,7 +10,7 @@ use crate::extract::Overwrite;
 use crate::patterns::Patterns;
 use crate::restore::{RestoreOptions, RestoreReport, restore};
 use crate::size::show_size;
-use crate::snapshots::{Listed, find, list, locate_all, short, split};
+use crate::snapshots::{Listed, find, list, locate_all, meant, short, split};
 
 use super::json::{JsonTo, summary_event};
 use super::options::{Common, Json, Threads, check_pattern};
@@ -133,7 +133,7 @@ pub(super) fn run(arguments: &Arguments, common: &Common) -> Result<Outcome> {
         );
         return Err(Error::Usage(what));
     }
-    let located = locate_all(&repository, &snapshot, path.map(Path::new))?;
+    let located = locate_all(&repository, &snapshot, meant(&snapshot, path).map(Path::new))?;
     let report = restore(&located, &options, &*terminal);
     terminal.finish();
     if report.is_err() && signals::is_interrupted() && !common.quiet && !options.is_dry_run {

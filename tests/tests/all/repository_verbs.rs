@@ -746,6 +746,21 @@ fn a_path_that_is_not_there_does_not_keep_others_from_their_backup() {
 }
 
 #[test]
+fn the_root_of_the_source_means_all_archives() {
+    let dir = with_repository("root-path");
+    for name in ["tree", "other"] {
+        small_tree().create(&dir.join(name));
+    }
+    run(&dir, "backup tree other").assert_code(0);
+    assert_eq!(lines(run(&dir, "ls latest:/")), lines(run(&dir, "ls latest")));
+    run(&dir, "restore latest:/ --target out").assert_code(0);
+    for name in ["tree", "other"] {
+        let restored = dir.join("out").join(on_source(&dir, name).trim_start_matches('/'));
+        assert_eq!(Tree::read(&restored).paths().len(), small_tree().paths().len());
+    }
+}
+
+#[test]
 fn a_dry_run_makes_no_repository() {
     let dir = TestDir::new("dry-init");
     small_tree().create(&dir.join("tree"));
