@@ -201,6 +201,9 @@ fn not_mounted(place: &Path, error: std::io::Error) -> Error {
             Without it, `diptych restore` and `diptych cat` give files."
         }
         true if nix::unistd::geteuid().is_root() => "",
+        true if std::fs::File::options().read(true).write(true).open("/dev/fuse").is_err() => {
+            "You may not open /dev/fuse, which on most systems everybody may: as root, `chmod 666 /dev/fuse`."
+        }
         true => {
             "Whoever is not root needs fusermount3: install fuse3 (`apt-get install fuse3`). \
             --allow-other needs user_allow_other in /etc/fuse.conf."
