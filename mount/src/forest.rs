@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 use diptych_format::{Error, Kind, Result, Time};
 
 use crate::files::{Attributes, Files, Ino, Listed, Seek, Totals};
-use crate::tree::{Memory, Tree};
+use crate::memory::Memory;
+use crate::tree::Tree;
 
 /// Between two looks at whether anybody wants to know.
 const WANTED_EVERY: Duration = Duration::from_millis(200);

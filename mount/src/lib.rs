@@ -14,9 +14,11 @@ pub mod files;
 mod foresight;
 pub mod forest;
 pub mod fuse;
+mod memory;
 pub mod tree;
 
 pub use files::{Attributes, Files, Ino, Listed, Seek, Totals};
 pub use forest::{Forest, Plant, Source};
 pub use fuse::{Log, MountOptions, Mounted, mount};
-pub use tree::{Memory, Tree};
+pub use memory::Memory;
+pub use tree::Tree;

@@ -19,6 +19,7 @@ mod mounted;
 mod pages;
 mod repositories;
 mod repository_damage;
+mod repository_faults;
 mod repository_verbs;
 mod restore;
 mod reuse;

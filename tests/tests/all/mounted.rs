@@ -10,6 +10,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use diptych_client::open::OpenArchive;
+use diptych_decoder::{Archive, Owners};
+use diptych_encoder::{Cuts, LinkKey, TreeEncoder};
+use diptych_format::{Name, Status};
 use diptych_mount::{Files, Ino, Memory, Tree as MountTree};
 use diptych_tests::command::{command, diptych};
 use diptych_tests::random::for_each_seed;
@@ -558,6 +561,40 @@ fn holes_are_found_and_cost_nothing() {
     assert_eq!((metadata.size(), metadata.blocks()), ((1 << 30) + (10 << 20) + 65_539, 129));
     drop(file);
     mount.end();
+}
+
+/// Names of one inode may differ in what is no content, and a table that lies may join what is not one. Without a kernel.
+#[test]
+fn names_of_one_inode_show_the_same_and_what_is_not_one_is_not_joined() {
+    let inode = |number| LinkKey { device: 1, inode: number };
+    let name = |text: &str| Name::try_new(text.as_bytes()).unwrap();
+    let mut encoder = TreeEncoder::new(Cuts::plain());
+    encoder.enter(tree! {}.entry(Name::root())).unwrap();
+    for (text, file, number) in [
+        ("a", Tree::file("same").mode(0o600), 1),
+        ("b", Tree::file("same").mode(0o644).owner(7, 7), 1),
+        ("c", Tree::file("short"), 2),
+        ("d", Tree::file("quite another one"), 2),
+    ] {
+        encoder.entry(file.entry(name(text)), Some(inode(number))).unwrap();
+    }
+    encoder.leave(Status::COMPLETE).unwrap();
+    encoder.finish(&Owners::default()).unwrap();
+    let archive = Archive::open(Arc::new(encoder.take_chunks().concat())).unwrap();
+    let tree = MountTree::new(archive, Arc::new(vec![0; 64]), &Memory::new(1 << 20), 0).unwrap();
+    let [a, b, c, d] = [b"a", b"b", b"c", b"d"].map(|name| tree.lookup(Ino::ROOT, name).unwrap().unwrap());
+    assert_eq!((a, a.permissions, a.links), (b, 0o600, 2));
+    assert!(c.ino != d.ino && (c.size, d.size) == (5, 17), "{c:?} {d:?}");
+    let mut listed = Vec::new();
+    tree.list(Ino::ROOT, 2, &mut |found| {
+        listed.push(found.attributes);
+        std::ops::ControlFlow::Continue(())
+    })
+    .unwrap();
+    assert_eq!(listed, [a, b, c, d]);
+    for attributes in listed {
+        assert_eq!(tree.attributes(attributes.ino).unwrap().size, attributes.size);
+    }
 }
 
 /// Without a kernel: what is asked is answered from few bytes.

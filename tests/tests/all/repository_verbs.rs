@@ -3,25 +3,23 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::Stdio;
 
 use diptych_repository::Repository;
 use diptych_repository::documents::{Body, Snapshot, SnapshotKind};
 use diptych_tests::command::{Finished, command, finish};
 use diptych_tests::{Random, Run, TestDir, Tree, tree};
 use jiff::SignedDuration;
-use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 /// A folder with a repository `repo` that is not encrypted, and no snapshot.
-fn with_repository(name: &str) -> TestDir {
+pub fn with_repository(name: &str) -> TestDir {
     let dir = TestDir::new(name);
     run(&dir, "init --no-encryption").assert_code(0);
     dir
 }
 
 /// Runs words that are split at spaces on the repository `repo`, in `dir`.
-fn run(dir: &TestDir, words: &str) -> Finished {
+pub fn run(dir: &TestDir, words: &str) -> Finished {
     finish(command(words.split(' ')).current_dir(dir.path()).env("DIPTYCH_REPO", "repo"))
 }
 
@@ -29,12 +27,12 @@ fn lines(finished: Finished) -> Vec<String> {
     finished.assert_code(0).text().lines().map(str::to_owned).collect()
 }
 
-fn json_lines(finished: Finished) -> Vec<Value> {
+pub fn json_lines(finished: Finished) -> Vec<Value> {
     lines(finished).iter().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
 /// Backs the folder `tree` up, with more words; gives the snapshot's id.
-fn backup(dir: &TestDir, words: &str) -> String {
+pub fn backup(dir: &TestDir, words: &str) -> String {
     let summary = json_lines(run(dir, &format!("backup --json{words} tree")));
     summary.last().unwrap()["snapshot"].as_str().unwrap().to_owned()
 }
@@ -45,12 +43,12 @@ fn on_source(dir: &TestDir, path: &str) -> String {
 }
 
 /// The ids of all snapshots that are not forgotten.
-fn living(dir: &TestDir, words: &str) -> Vec<String> {
+pub fn living(dir: &TestDir, words: &str) -> Vec<String> {
     let listed = json_lines(run(dir, &format!("snapshots --json{words}")));
     listed.iter().map(|line| line["id"].as_str().unwrap().to_owned()).collect()
 }
 
-fn small_tree() -> Tree {
+pub fn small_tree() -> Tree {
     tree! {
         "a.txt" => Tree::file("some bytes").mtime(1_000_000_000, 5),
         "d" => tree! {
@@ -697,55 +695,6 @@ fn a_tree_keeps_the_path_that_it_was_named_by() {
 }
 
 #[test]
-fn empty_directories_that_a_copy_left_out_are_no_damage() {
-    let dir = with_repository("left-out");
-    small_tree().create(&dir.join("tree"));
-    let id = backup(&dir, "");
-    let data = fs::read_dir(dir.join("repo/data")).unwrap().map(|entry| entry.unwrap().path());
-    let removed = data.chain([dir.join("repo/locks")]).filter(|path| fs::remove_dir(path).is_ok()).count();
-    assert!(removed > 200, "{removed}");
-    run(&dir, "check --read-data").assert_code(0);
-    fs::write(dir.join("tree/new"), "new").unwrap();
-    backup(&dir, "");
-    run(&dir, "check --read-data").assert_code(0);
-    assert_eq!(living(&dir, "").len(), 2);
-    // What is never empty is missed, and the message says what to do.
-    fs::rename(dir.join("repo/index"), dir.join("kept")).unwrap();
-    let messages = run(&dir, "snapshots").assert_code(1).messages();
-    assert!(messages.contains("--repair-index"), "{messages}");
-    run(&dir, "check --repair-index").assert_code(0);
-    run(&dir, &format!("restore {id} --target out")).assert_code(0);
-}
-
-#[test]
-fn a_path_that_is_not_there_does_not_keep_others_from_their_backup() {
-    let dir = with_repository("not-there");
-    small_tree().create(&dir.join("tree"));
-    small_tree().create(&dir.join("other"));
-    let summary = |words: &str, code: i32| {
-        let finished = run(&dir, words).assert_code(code);
-        serde_json::from_str::<Value>(finished.text().lines().last().unwrap()).unwrap()
-    };
-    let whole = summary("backup --json tree other", 0);
-    fs::rename(dir.join("other"), dir.join("away")).unwrap();
-    let messages = run(&dir, "backup tree other").assert_code(3).messages();
-    assert!(messages.contains("other: left out: cannot open"), "{messages}");
-    let part = summary("backup --json tree other", 3);
-    assert_eq!(part["archives"].as_array().unwrap().len(), 1);
-    // It is compared with the one that has all of the paths, and so is the next one.
-    assert_eq!(part["base"], whole["snapshot"]);
-    run(&dir, "backup --strict tree other").assert_code(1);
-    run(&dir, "backup other").assert_code(1);
-    run(&dir, "backup other nowhere").assert_code(1);
-    assert_eq!(living(&dir, "").len(), 3);
-    fs::rename(dir.join("away"), dir.join("other")).unwrap();
-    let again = summary("backup --json tree other", 0);
-    assert_eq!(again["base"], whole["snapshot"]);
-    let messages = run(&dir, "backup tree/a.txt").assert_code(1).messages();
-    assert!(messages.contains("a.txt is no directory: name the one that it is in"), "{messages}");
-}
-
-#[test]
 fn the_root_of_the_source_means_all_archives() {
     let dir = with_repository("root-path");
     for name in ["tree", "other"] {
@@ -758,66 +707,4 @@ fn the_root_of_the_source_means_all_archives() {
         let restored = dir.join("out").join(on_source(&dir, name).trim_start_matches('/'));
         assert_eq!(Tree::read(&restored).paths().len(), small_tree().paths().len());
     }
-}
-
-#[test]
-fn a_dry_run_makes_no_repository() {
-    let dir = TestDir::new("dry-init");
-    small_tree().create(&dir.join("tree"));
-    let messages = run(&dir, "backup -n --init --no-encryption tree").assert_code(2).messages();
-    assert!(messages.contains("there is no repository yet"), "{messages}");
-    assert!(!dir.join("repo").exists());
-}
-
-#[test]
-fn commands_that_are_run_do_not_see_the_password() {
-    let dir = TestDir::new("secrets");
-    let run = |words: &[&str]| {
-        let mut command = command(words);
-        command.current_dir(dir.path()).env("DIPTYCH_REPO", "repo").env("DIPTYCH_PASSWORD", "secret");
-        finish(&mut command)
-    };
-    assert!(run(&["init", "--no-encryption"]).assert_code(2).messages().contains("a password is given"));
-    run(&["init"]).assert_code(0);
-    run(&["backup", "--command", "env", "--", "env"]).assert_code(0);
-    let seen = run(&["cat", "-r", "repo", "latest:env"]).assert_code(0);
-    assert!(seen.text().contains("DIPTYCH_REPO=repo") && !seen.text().contains("secret"), "{}", seen.text());
-    fs::rename(dir.join("repo/keys"), dir.join("keys")).unwrap();
-    fs::create_dir(dir.join("repo/keys")).unwrap();
-    let messages = run(&["snapshots"]).assert_code(12).messages();
-    assert!(messages.contains("none of its keys is there"), "{messages}");
-}
-
-#[test]
-fn a_copy_that_is_interrupted_goes_on() {
-    let dir = with_repository("copy-interrupted");
-    fs::create_dir(dir.join("tree")).unwrap();
-    fs::write(dir.join("tree/large"), Random::new(3).bytes(100 << 20)).unwrap();
-    backup(&dir, " --compression none");
-    run(&dir, "init --no-encryption -r other").assert_code(0);
-    let copy = || {
-        let mut copy = command(["copy", "--to", "other", "--json", "--compression", "15"]);
-        copy.current_dir(dir.path()).env("DIPTYCH_REPO", "repo");
-        copy
-    };
-    let mut first = copy();
-    let child = first.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let has_pack = || {
-        let below = fs::read_dir(dir.join("other/data")).unwrap().map(|entry| entry.unwrap().path());
-        below.filter(|path| path.is_dir()).any(|path| fs::read_dir(path).unwrap().next().is_some())
-    };
-    for _ in 0..60_000 {
-        if has_pack() {
-            break;
-        }
-        std::thread::sleep(std::time::Duration::from_millis(1));
-    }
-    kill_process(Pid::from_child(&child), Signal::INT).unwrap();
-    let output = child.wait_with_output().unwrap();
-    assert_eq!(output.status.code(), Some(130));
-    let said = String::from_utf8_lossy(&output.stdout);
-    assert!(said.contains("the next run goes on from there"), "{said}");
-    let last = json_lines(finish(&mut copy())).pop().unwrap();
-    assert_eq!(last["copied"], 1);
-    assert!(last["stored_bytes"].as_u64().unwrap() < 70 << 20, "{last}");
 }
