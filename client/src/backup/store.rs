@@ -165,8 +165,8 @@ impl ChunkWriter for Store<'_> {
         let records = self.records.iter().cloned().chain(self.record(&made)).collect();
         let body = Body::Snapshot(self.snapshot(records, None));
         let stored = self.repository.put_snapshot(SnapshotKind::Partial, body)?;
-        self.remove_partial()?;
-        self.partial = Some(stored.id);
-        Ok(())
+        // Where nothing was added since the last one, it is the same file.
+        let before = self.partial.replace(stored.id).filter(|before| *before != stored.id);
+        before.map_or(Ok(()), |before| self.repository.remove_snapshot(&before))
     }
 }
