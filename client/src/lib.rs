@@ -5,6 +5,7 @@
 //! [`open`] (how an archive is found and opened), [`content`] (how a content is read and proved), then a job:
 //! [`create`], [`extract`], [`restore`], [`list`], [`verify`], [`diff`], [`cat`], [`export`], [`hash`]. [`cli`] is the command.
 
+mod allocator;
 pub mod archive_path;
 pub mod backup;
 mod batch;

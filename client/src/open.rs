@@ -8,6 +8,7 @@ use std::sync::Arc;
 use diptych_decoder::Archive;
 use diptych_format::pack::{HEADER_LENGTH, PackHolds, decode_header, encode_header};
 use diptych_format::{Class, Error as FormatError, ReadAt};
+use diptych_repository::stream::CacheBudget;
 use diptych_repository::{ArchiveFiles, FileReadAt, PackReader, StreamReader};
 
 use crate::archive_path::ArchivePath;
@@ -44,40 +45,40 @@ enum Kept {
 impl OpenArchive {
     /// Opens what an ARCHIVE argument names. A data file that is not there is missed when a content is asked for.
     pub fn open(argument: &Path) -> Result<Self> {
-        Self::open_with(argument, CACHE_BYTES)
+        Self::open_with(argument, CacheBudget::of(CACHE_BYTES))
     }
 
-    /// The same, keeping decoded chunks in up to `cache_bytes` of memory.
-    pub fn open_with(argument: &Path, cache_bytes: usize) -> Result<Self> {
+    /// The same, keeping decoded chunks within `budget`.
+    pub fn open_with(argument: &Path, budget: CacheBudget) -> Result<Self> {
         let path = ArchivePath::find(argument);
         if path == ArchivePath::Standard {
             let place = "standard input";
             let file = FileReadAt::new(standard_input()?).in_place(place)?;
-            return Self::join_one(file, place, cache_bytes);
+            return Self::join_one(file, place, budget);
         }
         let metadata_file = path.metadata_file();
         let metadata =
             FileReadAt::open(&metadata_file).map_err(|cause| not_opened(argument, &path, cause))?;
         if let ArchivePath::Single(_) = path {
-            return Self::join_one(metadata, &metadata_file.display().to_string(), cache_bytes);
+            return Self::join_one(metadata, &metadata_file.display().to_string(), budget);
         }
         let data_file = path.data_file();
         let (data, state): (Option<Arc<dyn ReadAt>>, _) = match FileReadAt::open(&data_file) {
             Ok(data) => (Some(Arc::new(data)), Ok(data_file.display().to_string())),
             Err(error) => (None, Err(error.what)),
         };
-        Self::join(Arc::new(metadata), data, state, &metadata_file.display().to_string(), cache_bytes)
+        Self::join(Arc::new(metadata), data, state, &metadata_file.display().to_string(), budget)
     }
 
     /// Opens one file that holds both streams; `place` is what messages call it.
     pub fn open_file(file: File, place: &str) -> Result<Self> {
         let file = FileReadAt::new(file).in_place(place)?;
-        Self::join_one(file, place, CACHE_BYTES)
+        Self::join_one(file, place, CacheBudget::of(CACHE_BYTES))
     }
 
-    fn join_one(file: FileReadAt, place: &str, cache_bytes: usize) -> Result<Self> {
+    fn join_one(file: FileReadAt, place: &str, budget: CacheBudget) -> Result<Self> {
         let data = Err(format!("{place} holds the metadata alone"));
-        Self::join(Arc::new(file), None, data, place, cache_bytes)
+        Self::join(Arc::new(file), None, data, place, budget)
     }
 
     fn join(
@@ -85,13 +86,13 @@ impl OpenArchive {
         data: Option<Arc<dyn ReadAt>>,
         state: Result<String, String>,
         place: &str,
-        cache_bytes: usize,
+        budget: CacheBudget,
     ) -> Result<Self> {
         let mut start = [0; HEADER_LENGTH];
         let length = usize::try_from(metadata.len()).unwrap_or(HEADER_LENGTH).min(HEADER_LENGTH);
         metadata.read_exact_at(&mut start[..length], 0).in_place(place)?;
         refuse_others(&start[..length], place)?;
-        let files = ArchiveFiles::open(metadata, data, cache_bytes).in_place(place)?;
+        let files = ArchiveFiles::open(metadata, data, budget).in_place(place)?;
         let archive = Archive::open(files.metadata.clone()).in_place(place)?;
         let holds_all = files.metadata_pack().holds() == PackHolds::Both;
         let data = if holds_all { Ok(place.to_owned()) } else { state };

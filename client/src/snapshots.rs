@@ -9,7 +9,7 @@ use diptych_format::Digest;
 use diptych_repository::counters::Counters;
 use diptych_repository::documents::{ArchiveRecord, Body, Snapshot, SnapshotKind, Tombstone};
 use diptych_repository::repository::{DamagedFile, StoredSnapshot};
-use diptych_repository::stream::Caches;
+use diptych_repository::stream::{CacheBudget, Caches};
 use diptych_repository::{Repository, StreamReader};
 
 use crate::error::{Error, InPlace, Result};
@@ -173,12 +173,12 @@ pub fn named_or_filtered(listed: &[Listed], texts: &[String], filter: &Filter) -
 
 /// Caches for the streams of snapshots.
 pub fn caches(repository: &Repository) -> Caches {
-    caches_of(repository, CACHE_BYTES)
+    caches_of(repository, CacheBudget::of(CACHE_BYTES))
 }
 
-/// The same of so many bytes.
-pub fn caches_of(repository: &Repository, bytes: usize) -> Caches {
-    Caches::new(bytes, Arc::new(Counters::default()), repository.chunk_keys().clone())
+/// The same within `budget`.
+pub fn caches_of(repository: &Repository, budget: CacheBudget) -> Caches {
+    Caches::new(budget, Arc::new(Counters::default()), repository.chunk_keys().clone())
 }
 
 /// The streams of an archive in a snapshot.

@@ -186,6 +186,11 @@ impl Archive {
     }
 
     /// The top table of the root directory.
+    /// Bytes of memory that it takes as long as it is open, roughly.
+    pub fn weight(&self) -> usize {
+        size_of::<Inner>() + self.0.root.len() + self.0.links.len()
+    }
+
     pub(crate) fn root_top(&self) -> Result<Piece> {
         let table = DirectoryTable::view(&self.0.root).map_err(moved(self.0.root_position))?;
         let below = below_of(&table, 0, &self.root_piece())?;

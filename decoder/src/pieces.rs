@@ -83,6 +83,11 @@ impl Piece {
         Self { below, payload_start, level: None, first: None, before: None }
     }
 
+    /// Bytes of memory that its names take.
+    pub(crate) fn names_length(&self) -> usize {
+        [&self.first, &self.before].into_iter().flatten().map(|name| name.len()).sum()
+    }
+
     /// Piece `row` of an index table.
     pub(crate) fn of_index(&self, table: &IndexTable<'_>, row: usize, payload_start: u64) -> Result<Self> {
         let reference = table.reference(row);

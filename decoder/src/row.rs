@@ -230,14 +230,24 @@ pub(crate) fn no_content() -> Error {
 
 /// The top table of the directory at `row` of `table`, which is `piece`; nothing for other kinds.
 pub(crate) fn below_of(table: &DirectoryTable<'_>, row: usize, piece: &Piece) -> Result<Option<Below>> {
-    let Some((reference, entries)) = table.directory(row) else { return Ok(None) };
-    Ok(Some(Below {
+    let index = table.directories().position(|(found, ..)| found == row);
+    index.map(|index| below_of_nth(table, (index, row), piece)).transpose()
+}
+
+/// The top table of a directory, by its number among the directories of `table` and its row.
+pub(crate) fn below_of_nth(
+    table: &DirectoryTable<'_>,
+    (index, row): (usize, usize),
+    piece: &Piece,
+) -> Result<Below> {
+    let (reference, entries) = table.nth_directory(index);
+    Ok(Below {
         position: reference.resolve(piece.below.position)?,
         length: reference.length,
         digest: table.digest(row),
         payload_length: table.payload_length(row),
         entries,
-    }))
+    })
 }
 
 /// Where the payload of `row` of `table` starts, which is `piece`. Spec: A-9-2.

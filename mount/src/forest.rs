@@ -5,10 +5,12 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::{Bound, ControlFlow};
-use std::sync::{Mutex, PoisonError, RwLock};
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use diptych_format::{Error, Kind, Result, Time};
+use quick_cache::Weighter;
+use quick_cache::sync::Cache;
 
 use crate::files::{Attributes, Files, Ino, Listed, Seek, Totals};
 use crate::memory::Memory;
@@ -18,6 +20,9 @@ use crate::tree::Tree;
 const WANTED_EVERY: Duration = Duration::from_millis(200);
 /// Trees that can be told apart by their inode numbers.
 const TREES_MAX: u32 = 1 << 22;
+/// Trees that are kept open, by the bytes that they take, and what one takes besides what it tells.
+const TREES_BYTES: u64 = 4 << 20;
+const TREE_BYTES: u64 = 2048;
 /// Where a list goes on behind `.` and `..`.
 const BEHIND_SELF: u64 = 1;
 const BEHIND_PARENT: u64 = 2;
@@ -56,7 +61,19 @@ pub struct Forest {
     memory: Memory,
     owner: (u32, u32),
     state: RwLock<State>,
-    trees: Mutex<HashMap<u32, Tree>>,
+    /// Those that were used last. One that is not there is opened again, and is the same.
+    trees: Cache<u32, Tree, Weight>,
+    /// How much there is in each one that was opened.
+    totals: Mutex<HashMap<u32, Totals>>,
+}
+
+#[derive(Clone)]
+struct Weight;
+
+impl Weighter<u32, Tree> for Weight {
+    fn weight(&self, _: &u32, tree: &Tree) -> u64 {
+        tree.weight() as u64 + TREE_BYTES
+    }
 }
 
 #[derive(Default)]
@@ -93,7 +110,10 @@ enum Child {
 impl Forest {
     /// Of what `source` has, as belonging to user and group `owner`.
     pub fn new(source: Box<dyn Source>, memory: Memory, owner: (u32, u32)) -> Result<Self> {
-        let forest = Self { source, memory, owner, state: RwLock::default(), trees: Mutex::default() };
+        let count = usize::try_from(TREES_BYTES / TREE_BYTES).unwrap_or(usize::MAX);
+        let trees = Cache::with_weighter(count, TREES_BYTES, Weight);
+        let forest =
+            Self { source, memory, owner, state: RwLock::default(), trees, totals: Mutex::default() };
         forest.look(&|_| {})?;
         Ok(forest)
     }
@@ -126,12 +146,12 @@ impl Forest {
     }
 
     fn tree(&self, number: u32) -> Result<Tree> {
-        if let Some(tree) = self.lock().get(&number) {
-            return Ok(tree.clone());
-        }
-        // Outside of the lock, for this may take its time; of two that come at once one is forgotten.
-        let tree = self.source.open(number, &self.memory)?;
-        Ok(self.lock().entry(number).or_insert(tree).clone())
+        // Two that come at once open it once.
+        self.trees.get_or_insert_with(&number, || {
+            let tree = self.source.open(number, &self.memory)?;
+            self.lock_totals().insert(number, tree.totals());
+            Ok(tree)
+        })
     }
 
     /// The tree that an inode is of; none if it is of none.
@@ -142,8 +162,8 @@ impl Forest {
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<u32, Tree>> {
-        self.trees.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock_totals(&self) -> MutexGuard<'_, HashMap<u32, Totals>> {
+        self.totals.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn show(&self, ino: Ino, node: &Node) -> Attributes {
@@ -322,8 +342,7 @@ impl Files for Forest {
 
     /// Of the trees that were opened.
     fn totals(&self) -> Totals {
-        let trees = self.lock();
-        trees.values().map(Tree::totals).fold(Totals::default(), |sum, one| Totals {
+        self.lock_totals().values().fold(Totals::default(), |sum, one| Totals {
             entries: sum.entries.saturating_add(one.entries),
             bytes: sum.bytes.saturating_add(one.bytes),
         })

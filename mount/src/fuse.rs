@@ -34,10 +34,15 @@ const BLOCK: u32 = 128 << 10;
 const SECTOR: u64 = 512;
 /// Requests of readers that the kernel has under way at most.
 const BACKGROUND: u16 = 64;
-/// How far the kernel reads ahead in a long file, in KiB.
-const READ_AHEAD_KIB: &str = "1024";
+/// How far the kernel reads ahead in a long file at most, and at least, in KiB; and what all threads together have for
+/// answers of that length.
+const READ_AHEAD_KIB: usize = 1024;
+const READ_AHEAD_KIB_MIN: usize = 128;
+const ANSWERS_KIB: usize = 8 << 10;
 /// Inodes and what is wrong with them that are told once and not again; what is beyond that is not told.
 const TOLD_MAX: usize = 10_000;
+/// Buffers for answers that are kept for the next ones.
+const BUFFERS_KEPT: usize = 8;
 
 /// How a file system is mounted.
 #[derive(Clone, Debug)]
@@ -83,7 +88,8 @@ impl Mounted {
 
 /// Mounts `files` at `place`. What cannot be read is told to `log`.
 pub fn mount(files: Arc<dyn Files>, place: &Path, options: &MountOptions, log: Log) -> io::Result<Mounted> {
-    let adapter = Adapter { files, owner: options.owner, log, told: Mutex::default() };
+    let adapter =
+        Adapter { files, owner: options.owner, log, told: Mutex::default(), buffers: Buffers::default() };
     let mut config = Config::default();
     config.mount_options = vec![
         MountOption::RO,
@@ -101,7 +107,7 @@ pub fn mount(files: Arc<dyn Files>, place: &Path, options: &MountOptions, log: L
     config.clone_fd = true;
     let files = Arc::clone(&adapter.files);
     let session = fuser::spawn_mount(adapter, place, &config)?;
-    read_further_ahead(place);
+    read_further_ahead(place, options.threads.max(1));
     let is_over = Arc::new(AtomicBool::new(false));
     for number in 0..options.threads.max(1) {
         let (files, notifier, is_over) = (Arc::clone(&files), session.notifier(), Arc::clone(&is_over));
@@ -125,12 +131,13 @@ pub fn mount(files: Arc<dyn Files>, place: &Path, options: &MountOptions, log: L
 }
 
 /// Asks the kernel to read more at a time than it does by itself, which root alone may.
-fn read_further_ahead(place: &Path) {
+fn read_further_ahead(place: &Path, threads: usize) {
     let Ok(metadata) = place.metadata() else { return };
     let device = metadata.dev();
     let (major, minor) = (device >> 8 & 0xfff, device & 0xff | device >> 12 & 0xfff00);
     // Without it, long files take some more questions.
-    let _ = std::fs::write(format!("/sys/class/bdi/{major}:{minor}/read_ahead_kb"), READ_AHEAD_KIB);
+    let length = (ANSWERS_KIB / threads).clamp(READ_AHEAD_KIB_MIN, READ_AHEAD_KIB);
+    let _ = std::fs::write(format!("/sys/class/bdi/{major}:{minor}/read_ahead_kb"), length.to_string());
 }
 
 struct Adapter {
@@ -139,6 +146,24 @@ struct Adapter {
     log: Log,
     /// What was told to be unreadable.
     told: Mutex<HashSet<(u64, Class)>>,
+    buffers: Buffers,
+}
+
+/// Buffers for answers. A few are kept, however many threads there are.
+#[derive(Default)]
+struct Buffers(Mutex<Vec<Vec<u8>>>);
+
+impl Buffers {
+    fn take(&self) -> Vec<u8> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default()
+    }
+
+    fn give_back(&self, buffer: Vec<u8>) {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.len() < BUFFERS_KEPT {
+            kept.push(buffer);
+        }
+    }
 }
 
 impl Adapter {
@@ -276,20 +301,17 @@ impl Filesystem for Adapter {
         _: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        thread_local! {
-            static BUFFER: std::cell::RefCell<Vec<u8>> = const { std::cell::RefCell::new(Vec::new()) };
+        let size = size as usize;
+        let mut buffer = self.buffers.take();
+        if buffer.len() < size {
+            buffer.resize(size, 0);
         }
-        BUFFER.with_borrow_mut(|buffer| {
-            let size = size as usize;
-            if buffer.len() < size {
-                buffer.resize(size, 0);
-            }
-            let buffer = buffer.get_mut(..size).unwrap_or_default();
-            match self.answer(ino, self.files.read(Ino(ino.0), offset, buffer)) {
-                Ok(read) => reply.data(buffer.get(..read).unwrap_or_default()),
-                Err(errno) => reply.error(errno),
-            }
-        });
+        let place = buffer.get_mut(..size).unwrap_or_default();
+        match self.answer(ino, self.files.read(Ino(ino.0), offset, place)) {
+            Ok(read) => reply.data(buffer.get(..read).unwrap_or_default()),
+            Err(errno) => reply.error(errno),
+        }
+        self.buffers.give_back(buffer);
     }
 
     fn readdir(&self, _: &Request, ino: INodeNo, _: FileHandle, offset: u64, mut reply: ReplyDirectory) {

@@ -2,17 +2,15 @@
 //!
 //! The number of an inode is the place of its row: where its table stands in the metadata stream, and which row of it
 //! it is. A row takes at least a byte, so no two have the same; and whoever mounts the archive again finds the same
-//! numbers. So nothing has to be remembered of an inode. What is remembered is one pair of numbers for each table that
-//! was read: where it stands, and which directory it is of. With these any table can be read again when the cache has let
-//! go of it.
+//! numbers. So nothing has to be remembered of an inode: tables stand in post-order, and from the root each of them leads
+//! on towards the one that a number lies in, if the cache has let go of that.
 //!
 //! All names of an inode have the number of the first of them, by path: the link table tells which that is.
 
-use std::collections::BTreeMap;
 use std::ops::ControlFlow;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::Arc;
 
-use diptych_decoder::{Archive, ContentMap, Found, Link, LinkPart, Links, Part, Read, Row, Table, TableRef};
+use diptych_decoder::{Archive, ContentMap, Found, Link, Links, Part, Read, Row, Table, TableRef};
 use diptych_format::{Entry, Error, Kind, ReadAt, Result, Status};
 
 use crate::ahead::Ahead;
@@ -37,12 +35,8 @@ struct Inner {
     archive: Archive,
     payload: Arc<dyn ReadAt>,
     memory: Memory,
-    /// The directory that the table at each place is of, for those that were read.
-    places: RwLock<BTreeMap<u64, u64>>,
     root: Found,
     links: Option<Links>,
-    /// The part of the link table that was looked in last.
-    link_part: Mutex<Option<Arc<LinkPart>>>,
     /// What is mounted.
     top: u64,
     ahead: Ahead,
@@ -67,6 +61,18 @@ impl Names {
             Read::Index(_) => Err(Error::corrupt("an index table stands where names should")),
         }
     }
+
+    /// The row that an inode is, if it is one of this table's.
+    fn row_of(&self, id: u64) -> Option<usize> {
+        let table = self.table().ok()?;
+        let row = usize::try_from(id.checked_sub(table.position())?).ok()?;
+        (row < table.rows()).then_some(row)
+    }
+
+    /// The directory that it is of.
+    fn directory(&self) -> u64 {
+        self.0.directory
+    }
 }
 
 impl Tree {
@@ -84,9 +90,7 @@ impl Tree {
             archive,
             payload,
             memory: memory.clone(),
-            places: RwLock::default(),
             links,
-            link_part: Mutex::default(),
             top: ARCHIVE_ROOT,
             ahead: Ahead::default(),
         })))
@@ -102,6 +106,12 @@ impl Tree {
         // Nobody else has it yet.
         let inner = Arc::into_inner(self.0).filter(|_| is_directory);
         Ok(inner.map(|inner| Self(Arc::new(Inner { top, ..inner }))))
+    }
+
+    /// Bytes of memory that it takes beside the memory that it shares, roughly.
+    pub(crate) fn weight(&self) -> usize {
+        // The root stands twice: as it was read, and as it is told of.
+        2 * self.0.archive.weight() + size_of::<Inner>()
     }
 
     /// The number that an inode is known by outside. What is mounted and the archive's root change theirs, for what is
@@ -131,60 +141,38 @@ impl Tree {
         if id == ARCHIVE_ROOT {
             return Ok(Node::Root);
         }
-        let place = self.place_of(id)?;
-        let names = self.names_at(place)?;
-        let row = usize::try_from(id - place).unwrap_or(usize::MAX);
-        match row < names.table()?.rows() {
-            true => Ok(Node::Row(names, row)),
-            false => Err(unknown(id)),
+        let (names, row) = self.row_of(id)?;
+        Ok(Node::Row(names, row))
+    }
+
+    /// The table that an inode is a row of, and the row.
+    fn row_of(&self, id: u64) -> Result<(Names, usize)> {
+        let near = self.0.memory.0.tables.before(self.key(id)).map(Names);
+        if let Some((names, row)) = near.and_then(|names| names.row_of(id).map(|row| (names, row))) {
+            return Ok((names, row));
         }
-    }
-
-    /// Where the table of an inode stands.
-    fn place_of(&self, id: u64) -> Result<u64> {
-        let places = self.0.places.read().unwrap_or_else(PoisonError::into_inner);
-        places.range(..=id).next_back().map(|(place, _)| *place).ok_or_else(|| unknown(id))
-    }
-
-    /// The directory whose table stands at `place`.
-    fn directory_of(&self, place: u64) -> Result<u64> {
-        let places = self.0.places.read().unwrap_or_else(PoisonError::into_inner);
-        places.get(&place).copied().ok_or_else(|| unknown(place))
-    }
-
-    /// The table at a place that is known.
-    fn names_at(&self, place: u64) -> Result<Names> {
-        if let Some(read) = self.0.memory.0.tables.get(&self.key(place)) {
-            return Ok(Names(read));
-        }
-        // The way up to a table that is there, and down again: not by recursion, for trees may be deep.
-        let mut missing = vec![place];
-        let mut above = None;
+        // From the root down. What is below a table stands before it, so that each step goes backwards, and the steps end.
+        let (mut reference, mut directory) = (self.0.archive.root_ref()?, ARCHIVE_ROOT);
         loop {
-            let directory = self.directory_of(missing[missing.len() - 1])?;
-            if directory == ARCHIVE_ROOT {
-                break;
-            }
-            let place = self.place_of(directory)?;
-            if let Some(read) = self.0.memory.0.tables.get(&self.key(place)) {
-                above = Some(Names(read));
-                break;
-            }
-            missing.push(place);
-        }
-        for place in missing.into_iter().rev() {
-            let directory = self.directory_of(place)?;
-            let top = match &above {
-                None => self.0.archive.root_ref()?,
-                Some(names) => {
-                    let row = directory.saturating_sub(self.place_of(directory)?);
-                    let row = usize::try_from(row).unwrap_or(usize::MAX);
-                    names.table()?.directory(row)?.ok_or_else(|| unknown(directory))?
+            let read = self.read_table(&reference, directory)?;
+            let next = match &read.read {
+                Read::Names(table) => {
+                    if let Some(row) = Names(Arc::clone(&read)).row_of(id) {
+                        return Ok((Names(read), row));
+                    }
+                    let row = table.directory_around(id)?.ok_or_else(|| unknown(id))?;
+                    directory = id_of_row(table, row);
+                    table.directory(row)?
                 }
+                Read::Index(below) => below.get(below.partition_point(|below| below.end() <= id)).cloned(),
             };
-            above = Some(self.piece_at(&top, directory, place)?);
+            reference = next.ok_or_else(|| unknown(id))?;
         }
-        above.ok_or_else(|| unknown(place))
+    }
+
+    /// The directory that an inode stands in.
+    fn directory_of(&self, id: u64) -> Result<u64> {
+        self.row_of(id).map(|(names, _)| names.directory())
     }
 
     /// The top table of a directory; none of what is no directory.
@@ -195,43 +183,11 @@ impl Tree {
         }
     }
 
-    /// Reads a table of a directory, or takes it from the cache. A table that something else leads to as well is not
-    /// another's.
+    /// Reads a table of a directory, or takes it from the cache.
     fn read_table(&self, reference: &TableRef, directory: u64) -> Result<Arc<Cached>> {
-        let place = reference.position();
-        let shared = || Error::corrupt("two rows lead to one table, or to parts of it");
-        let cached = self.0.memory.0.tables.get_or_insert_with(&self.key(place), || {
-            let read = self.0.archive.read(reference)?;
-            if let Read::Names(_) = read {
-                let mut places = self.0.places.write().unwrap_or_else(PoisonError::into_inner);
-                if *places.entry(place).or_insert(directory) != directory {
-                    return Err(shared());
-                }
-            }
-            Ok(Arc::new(Cached { of: reference.clone(), directory, read }))
-        })?;
-        if cached.of != *reference || cached.directory != directory {
-            return Err(shared());
-        }
-        Ok(cached)
-    }
-
-    /// The piece that stands at `place`, under `top`.
-    fn piece_at(&self, top: &TableRef, directory: u64, place: u64) -> Result<Names> {
-        let mut reference = top.clone();
-        loop {
-            let read = self.read_table(&reference, directory)?;
-            // An index table stands right behind what is below it.
-            let next = match &read.read {
-                Read::Names(_) => None,
-                Read::Index(below) => below.iter().find(|below| below.position() >= place).cloned(),
-            };
-            match next {
-                Some(next) => reference = next,
-                None if reference.position() == place => return Ok(Names(read)),
-                None => return Err(unknown(place)),
-            }
-        }
+        self.0.memory.0.tables.get_or_read(self.key(reference.position()), || {
+            Ok(Cached { directory, read: self.0.archive.read(reference)? })
+        })
     }
 
     /// The piece of a directory that has `name`, if any has.
@@ -290,11 +246,9 @@ impl Tree {
     fn path_of(&self, mut id: u64) -> Result<Vec<u8>> {
         let mut names: Vec<Vec<u8>> = Vec::new();
         while id != ARCHIVE_ROOT {
-            let place = self.place_of(id)?;
-            let table = self.names_at(place)?;
-            let row = usize::try_from(id - place).unwrap_or(usize::MAX);
+            let (table, row) = self.row_of(id)?;
             names.push(table.table()?.row(row, |row| Ok(row.name().to_vec()))?);
-            id = self.directory_of(place)?;
+            id = table.directory();
         }
         names.reverse();
         Ok(names.join(&b'/'))
@@ -302,12 +256,12 @@ impl Tree {
 
     /// What the link table says of a path. Where it cannot be read, nothing: then each name is an inode of its own.
     fn link(&self, links: &Links, path: &[u8]) -> Option<Link> {
-        let last = self.0.link_part.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let part = match last.filter(|part| part.covers(path)) {
+        let kept = &self.0.memory.0;
+        let part = match kept.link_part(self.0.number, path) {
             Some(part) => part,
             None => {
                 let part = Arc::new(links.part_for(path).ok()??);
-                self.0.link_part.lock().unwrap_or_else(PoisonError::into_inner).replace(Arc::clone(&part));
+                kept.keep_link_part(self.0.number, Arc::clone(&part));
                 part
             }
         };
@@ -418,10 +372,9 @@ impl Tree {
 
     /// Hands over the small files of a batch.
     pub(crate) fn give(&self, batch: &Batch<Foreseen>, give: &dyn Fn(Ino, &[u8])) -> Result<()> {
-        let place = batch.table.place;
-        let names = self.names_at(place)?;
+        let (names, _) = self.row_of(batch.table.place)?;
         let table = names.table()?;
-        let path = if self.0.links.is_some() { self.path_of(self.directory_of(place)?)? } else { Vec::new() };
+        let path = if self.0.links.is_some() { self.path_of(names.directory())? } else { Vec::new() };
         let mut buffer = Vec::new();
         let _ = table.rows_from(batch.rows.start, |number, row| {
             if number >= batch.rows.end {
@@ -502,7 +455,7 @@ impl Files for Tree {
             let own = self.attributes(directory)?;
             let above = match id == self.0.top || id == ARCHIVE_ROOT {
                 true => own,
-                false => self.attributes(self.ino(self.directory_of(self.place_of(id)?)?))?,
+                false => self.attributes(self.ino(self.directory_of(id)?))?,
             };
             let dots = [(&b"."[..], own, BEHIND_SELF), (b"..", above, BEHIND_PARENT)];
             for (name, attributes, next) in dots.into_iter().filter(|(.., next)| *next > from) {
@@ -517,14 +470,13 @@ impl Files for Tree {
         let (mut names, mut first, mut place) = match from > BEHIND_PARENT {
             true => {
                 // Whoever seeks in a directory may name any place: what is not of this one is its end.
-                let Ok(place) = self.place_of(from) else { return Ok(()) };
-                if self.directory_of(place)? != id {
+                let Ok((names, row)) = self.row_of(from) else { return Ok(()) };
+                if names.directory() != id {
                     return Ok(());
                 }
-                let row = usize::try_from(from - place).unwrap_or(usize::MAX);
-                let names = self.names_at(place)?;
                 // By now the kernel knows the names that it was told before.
                 self.note(&names, None)?;
+                let place = names.table()?.position();
                 (Some(names), row.saturating_add(1), place)
             }
             false => (self.piece_behind(&top, id, 0)?, 0, 0),

@@ -12,7 +12,7 @@ use crate::chunk::{ChunkBytes, Decompressor, Verify};
 use crate::counters::{Counted, Counters};
 use crate::keys::ChunkKeys;
 use crate::pack::{ChunkSource, PackReader};
-use crate::stream::{Caches, StreamReader};
+use crate::stream::{CacheBudget, Caches, StreamReader};
 
 /// An archive that is kept in one or two files.
 pub struct ArchiveFiles {
@@ -29,8 +29,8 @@ pub struct ArchiveFiles {
 
 impl ArchiveFiles {
     /// Opens the file that holds the metadata (or all) and reads the manifest. `data` is opened when it is needed;
-    /// without it, whatever is in the metadata file can be read. Chunks are kept in up to `cache_bytes` of memory.
-    pub fn open(meta: Arc<dyn ReadAt>, data: Option<Arc<dyn ReadAt>>, cache_bytes: usize) -> Result<Self> {
+    /// without it, whatever is in the metadata file can be read. Chunks are kept within `budget`.
+    pub fn open(meta: Arc<dyn ReadAt>, data: Option<Arc<dyn ReadAt>>, budget: CacheBudget) -> Result<Self> {
         let counters = Arc::new(Counters::default());
         let count = |file| Arc::new(Counted::new(file, counters.clone()));
         let meta = PackReader::open_archive(count(meta))?;
@@ -44,7 +44,7 @@ impl ArchiveFiles {
         let manifest = ArchiveManifest::decode(&manifest)?;
         let data = data.map(|file| LazyPack::new(count(file)));
         let packs = Arc::new(Packs { meta, data });
-        let caches = Caches::new(cache_bytes, counters.clone(), ChunkKeys::plain());
+        let caches = Caches::new(budget, counters.clone(), ChunkKeys::plain());
         let stream = |kind, root| {
             Arc::new(StreamReader::new(packs.clone() as Arc<dyn ChunkSource>, kind, root, &caches))
         };

@@ -5,7 +5,7 @@
 //! Spec: archive.md section 10.3.
 
 use std::ops::Range;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use diptych_format::manifest::StreamRoot;
 use diptych_format::map::Slice;
@@ -23,41 +23,100 @@ use crate::segments::{LoadedSegment, StreamMap};
 /// Segments get this share of a cache, and no less than the least.
 const SEGMENT_SHARE: usize = 8;
 const SEGMENT_BYTES_MIN: usize = 4 << 20;
-/// Decompressors that are kept for the next read.
-const IDLE_MAX: usize = 16;
+/// Decompressors at once, unless something else is said.
+const DECODERS: usize = 16;
+
+/// How much memory the streams of an archive take.
+#[derive(Clone, Copy, Debug)]
+pub struct CacheBudget {
+    /// For what is kept, in bytes.
+    pub bytes: usize,
+    /// Chunks that are decoded at once, at most: each takes memory until it is done, and the next one waits.
+    pub decoders: usize,
+}
+
+impl CacheBudget {
+    /// So many bytes, where nobody counts what is under way.
+    pub fn of(bytes: usize) -> Self {
+        Self { bytes, decoders: DECODERS }
+    }
+}
 
 /// What the streams of an archive share: memory, and counts.
 #[derive(Clone)]
 pub struct Caches {
     chunks: Arc<Cache<ChunkBytes>>,
     segments: Arc<Cache<LoadedSegment>>,
-    idle: Arc<Mutex<Vec<Decompressor>>>,
-    keys: ChunkKeys,
+    decoders: Arc<Decoders>,
     counters: Arc<Counters>,
+    keys: ChunkKeys,
 }
 
 impl Caches {
-    /// Caches of about `bytes`, of chunks that `keys` open.
-    pub fn new(bytes: usize, counters: Arc<Counters>, keys: ChunkKeys) -> Self {
-        let segment_bytes = (bytes / SEGMENT_SHARE).max(SEGMENT_BYTES_MIN);
+    /// Caches within `budget`, of chunks that `keys` open.
+    pub fn new(budget: CacheBudget, counters: Arc<Counters>, keys: ChunkKeys) -> Self {
+        let segment_bytes = (budget.bytes / SEGMENT_SHARE).max(SEGMENT_BYTES_MIN);
+        let decoders = Decoders { most: budget.decoders.max(1), ..Decoders::default() };
         Self {
-            chunks: Arc::new(Cache::new(bytes)),
+            chunks: Arc::new(Cache::new(budget.bytes)),
             segments: Arc::new(Cache::new(segment_bytes)),
-            idle: Arc::default(),
-            keys,
+            decoders: Arc::new(decoders),
             counters,
+            keys,
         }
     }
 
     fn with_decompressor<T>(&self, work: impl FnOnce(&mut Decompressor) -> T) -> T {
-        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        let mut decompressor = idle.unwrap_or_else(|| Decompressor::new(self.keys.clone()));
-        let result = work(&mut decompressor);
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        if idle.len() < IDLE_MAX {
-            idle.push(decompressor);
-        }
-        result
+        let mut lent = self.decoders.lend(&self.keys);
+        work(&mut lent.decompressor)
+    }
+}
+
+/// The decompressors that there are. Whoever holds one waits for no other one, and for no cache.
+#[derive(Default)]
+struct Decoders {
+    most: usize,
+    state: Mutex<Idle>,
+    given_back: Condvar,
+}
+
+#[derive(Default)]
+struct Idle {
+    decompressors: Vec<Decompressor>,
+    lent: usize,
+}
+
+impl Decoders {
+    fn lend(&self, keys: &ChunkKeys) -> Lent<'_> {
+        let idle = self.lock();
+        let is_used_up = |idle: &mut Idle| idle.lent >= self.most;
+        let mut idle = self.given_back.wait_while(idle, is_used_up).unwrap_or_else(PoisonError::into_inner);
+        idle.lent += 1;
+        let decompressor = idle.decompressors.pop();
+        drop(idle);
+        let decompressor = decompressor.unwrap_or_else(|| Decompressor::new(keys.clone()));
+        Lent { decompressor, decoders: self }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Idle> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A decompressor that goes back when this is dropped, by a panic too.
+struct Lent<'a> {
+    decompressor: Decompressor,
+    decoders: &'a Decoders,
+}
+
+impl Drop for Lent<'_> {
+    fn drop(&mut self) {
+        let decompressor = std::mem::take(&mut self.decompressor);
+        let mut idle = self.decoders.lock();
+        idle.decompressors.push(decompressor);
+        idle.lent -= 1;
+        drop(idle);
+        self.decoders.given_back.notify_one();
     }
 }
 

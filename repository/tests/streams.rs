@@ -9,6 +9,7 @@ use diptych_format::manifest::{ArchiveManifest, StreamRoot};
 use diptych_format::map::{MapBuilder, SegmentRef, Slice, encode_node, segment_id};
 use diptych_format::pack::{ChunkKind, PackHolds, chunk_id};
 use diptych_format::{Class, Digest, ReadAt, Result, Stream};
+use diptych_repository::stream::CacheBudget;
 use diptych_repository::{
     ArchiveFiles, ChunkKeys, Compression, Compressor, Decompressor, PackWriter, Padding, StreamReader, Verify,
 };
@@ -105,7 +106,7 @@ proptest! {
         cache in 0..20_000_usize,
     ) {
         let (meta, data, whole) = archive(&numbered(20, 600), &slices);
-        let files = ArchiveFiles::open(meta, Some(data), cache).unwrap();
+        let files = ArchiveFiles::open(meta, Some(data), CacheBudget::of(cache)).unwrap();
         let payload = &files.payload;
         prop_assert_eq!(payload.len(), whole.len() as u64);
         prop_assert_eq!(read(&**payload, 0, whole.len()).unwrap(), &whole[..]);
@@ -133,7 +134,7 @@ fn a_map_of_several_levels_is_read_where_it_is_needed() {
     let slices: Vec<(usize, u32, u32)> =
         (0..200_000).map(|n| (n * 7919 % 2000, 0, 1 + (n % 64) as u32)).collect();
     let (meta, data, whole) = archive(&numbered(2000, 64), &slices);
-    let files = ArchiveFiles::open(meta.clone(), Some(data), 1 << 20).unwrap();
+    let files = ArchiveFiles::open(meta.clone(), Some(data), CacheBudget::of(1 << 20)).unwrap();
     // The manifest was read, the root, one leaf and one chunk follow, and then nothing.
     assert_eq!(files.counters.chunks_decoded(), 1);
     assert_eq!(read(&*files.payload, 3_000_000, 10).unwrap(), whole[3_000_000..3_000_010]);
@@ -148,7 +149,7 @@ fn a_map_of_several_levels_is_read_where_it_is_needed() {
 fn threads_that_read_the_same_decode_it_once() {
     let slices: Vec<(usize, u32, u32)> = (0..100).map(|n| (n, 0, 5000)).collect();
     let (meta, data, whole) = archive(&numbered(100, 5000), &slices);
-    let files = ArchiveFiles::open(meta, Some(data), 1 << 20).unwrap();
+    let files = ArchiveFiles::open(meta, Some(data), CacheBudget::of(1 << 20)).unwrap();
     std::thread::scope(|scope| {
         for _ in 0..6 {
             scope.spawn(|| assert_eq!(read(&*files.payload, 0, whole.len()).unwrap(), whole));
@@ -176,27 +177,27 @@ impl ReadAt for Watched {
 fn the_data_file_is_left_alone_until_payload_is_wanted() {
     let (meta, data, whole) = archive(&numbered(3, 100), &[(0, 0, 100), (2, 50, 50)]);
     let data = Arc::new(Watched(data, AtomicU64::new(0)));
-    let files = ArchiveFiles::open(meta.clone(), Some(data.clone()), 1 << 20).unwrap();
+    let files = ArchiveFiles::open(meta.clone(), Some(data.clone()), CacheBudget::of(1 << 20)).unwrap();
     assert_eq!(read(&*files.metadata, 0, 15).unwrap(), b"metadata stream");
     assert_eq!(files.payload.slices(0..150).unwrap().len(), 2);
     assert_eq!(data.1.load(Ordering::Relaxed), 0);
     assert_eq!(read(&*files.payload, 0, 150).unwrap(), whole);
     assert_eq!(files.data_pack().unwrap().unwrap().chunks().len(), 3);
 
-    let alone = ArchiveFiles::open(meta.clone(), None, 1 << 20).unwrap();
+    let alone = ArchiveFiles::open(meta.clone(), None, CacheBudget::of(1 << 20)).unwrap();
     assert_eq!(read(&*alone.metadata, 0, 15).unwrap(), b"metadata stream");
     let error = read(&*alone.payload, 120, 5).unwrap_err();
     assert_eq!((error.class, error.place), (Class::Missing, Some((Stream::Payload, 120))));
 
     let mut other = Pack::new(PackHolds::Payload);
     other.add(ChunkKind::Payload, &numbered(1, 100)[0]);
-    let partly = ArchiveFiles::open(meta.clone(), Some(other.bytes()), 1 << 20).unwrap();
+    let partly = ArchiveFiles::open(meta.clone(), Some(other.bytes()), CacheBudget::of(1 << 20)).unwrap();
     assert_eq!(read(&*partly.payload, 0, 100).unwrap(), whole[..100]);
     assert_eq!(read(&*partly.payload, 0, 101).unwrap_err().class, Class::Missing);
 
-    let twice = ArchiveFiles::open(meta.clone(), Some(meta), 1 << 20).unwrap();
+    let twice = ArchiveFiles::open(meta.clone(), Some(meta), CacheBudget::of(1 << 20)).unwrap();
     assert_eq!(read(&*twice.payload, 0, 1).unwrap_err().class, Class::Corrupt);
-    let error = ArchiveFiles::open(data.0.clone(), None, 1 << 20).map(|_| ()).unwrap_err();
+    let error = ArchiveFiles::open(data.0.clone(), None, CacheBudget::of(1 << 20)).map(|_| ()).unwrap_err();
     assert_eq!(error.class, Class::Corrupt);
 }
 
@@ -207,7 +208,7 @@ fn one_file_can_hold_all() {
     let metadata = pack.add(ChunkKind::Metadata, b"metadata");
     let payload = pack.add_map(&[Slice { chunk: payload, start: 0, length: 7 }]);
     let metadata = pack.add_map(&[Slice { chunk: metadata, start: 0, length: 8 }]);
-    let files = ArchiveFiles::open(pack.finish(metadata, payload), None, 0).unwrap();
+    let files = ArchiveFiles::open(pack.finish(metadata, payload), None, CacheBudget::of(0)).unwrap();
     assert_eq!(read(&*files.payload, 0, 7).unwrap(), b"payload");
     assert_eq!(read(&*files.metadata, 0, 8).unwrap(), b"metadata");
 }
@@ -216,7 +217,7 @@ fn class_of_payload(make: impl FnOnce(&mut Pack, Digest) -> StreamRoot) -> Class
     let mut pack = Pack::new(PackHolds::Both);
     let chunk = pack.add(ChunkKind::Payload, &[1; 100]);
     let payload = make(&mut pack, chunk);
-    let files = ArchiveFiles::open(pack.finish(payload, payload), None, 0).unwrap();
+    let files = ArchiveFiles::open(pack.finish(payload, payload), None, CacheBudget::of(0)).unwrap();
     let length = usize::try_from(payload.length.min(1000)).unwrap();
     read(&*files.payload, payload.length - length as u64, length).unwrap_err().class
 }
@@ -271,7 +272,7 @@ fn maps_that_lie_are_found() {
 #[test]
 fn a_stream_without_bytes_has_a_map_without_rows() {
     let (meta, _, _) = archive(&[], &[]);
-    let files = ArchiveFiles::open(meta, None, 0).unwrap();
+    let files = ArchiveFiles::open(meta, None, CacheBudget::of(0)).unwrap();
     assert_eq!(files.payload.len(), 0);
     assert_eq!(files.payload.slices(0..0).unwrap(), []);
     assert_eq!(read(&*files.payload, 0, 0).unwrap(), b"");

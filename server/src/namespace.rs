@@ -8,7 +8,7 @@ use diptych_backend::{Backend, FileKind, FileName};
 use diptych_format::{Digest, Error as FormatError, limits};
 use diptych_repository::documents::{Config, RepositoryId};
 use diptych_repository::repository::OpenError;
-use diptych_repository::stream::Caches;
+use diptych_repository::stream::{CacheBudget, Caches};
 use diptych_repository::{DocumentKeys, IndexFile, KeptFile, Repository};
 
 use crate::problem::{Problem, ProblemClass, Result};
@@ -131,7 +131,8 @@ impl Namespace {
                     Problem::denied("the repository is encrypted")
                 }
             })?;
-            let caches = Caches::new(CACHE_BYTES, Arc::default(), repository.chunk_keys().clone());
+            let caches =
+                Caches::new(CacheBudget::of(CACHE_BYTES), Arc::default(), repository.chunk_keys().clone());
             *open = Some((repository, caches));
         }
         let Some((repository, caches)) = &*open else {

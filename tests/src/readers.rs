@@ -12,6 +12,7 @@ use diptych_format::manifest::ArchiveManifest;
 use diptych_format::map::Segment;
 use diptych_format::pack::ChunkKind;
 use diptych_format::{Error, Holds, Kind, ReadAt, Result, Stream};
+use diptych_repository::stream::CacheBudget;
 use diptych_repository::{ArchiveFiles, Decompressor, PackReader, StreamReader, Verify};
 use serde_json::Value;
 
@@ -56,7 +57,7 @@ pub fn read(input: Input, bytes: Vec<u8>) -> Seen {
 
 /// Reads an archive of one file or two.
 pub fn read_archive(meta: Arc<dyn ReadAt>, data: Option<Arc<dyn ReadAt>>, seen: &mut Seen) -> Result<()> {
-    let files = ArchiveFiles::open(meta, data, 64 << 20)?;
+    let files = ArchiveFiles::open(meta, data, CacheBudget::of(64 << 20))?;
     let archive = Archive::open(files.metadata.clone())?;
     compare_manifest(&files, &archive)?;
     files.metadata.slices(0..files.metadata.len())?;

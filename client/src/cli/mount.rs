@@ -12,6 +12,7 @@ use std::time::Duration;
 use diptych_mount::{Files, Log, MountOptions};
 use nix::syslog::{Facility, LogFlags, Severity};
 
+use crate::allocator;
 use crate::archive_path::ArchivePath;
 use crate::error::{Error, Result};
 use crate::mount::{Means, archive_tree, snapshot_tree, snapshots_forest, with_disk_cache};
@@ -119,6 +120,7 @@ pub(super) fn run(arguments: &Arguments, common: &Common) -> Result<Outcome> {
         .canonicalize()
         .map_err(|error| Error::io(place.display().to_string(), "cannot be found", error))?;
     let terminal = Terminal::quiet(common);
+    allocator::give_back_large_blocks();
     let files = open(arguments, what, &terminal)?;
     let interrupt = signals::watch();
     let options = MountOptions {

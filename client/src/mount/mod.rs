@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex};
 
 use diptych_mount::{Forest, Memory, Tree};
 use diptych_repository::Repository;
+use diptych_repository::stream::CacheBudget;
 
 use crate::error::{Error, InPlace, Result};
 use crate::names;
@@ -23,6 +24,12 @@ use shelves::Shelves;
 
 /// This part of a cache is for the tables of directories.
 const TABLE_SHARE: u64 = 4;
+/// What a chunk takes that is being decoded, in bytes: what is stored of it, and what becomes of that.
+const DECODER_BYTES: usize = 8 << 20;
+/// Chunks under way beside a cache, and those that a thread of each kind keeps under way: one that somebody waits for, one
+/// ahead of readers, one whose files are handed over.
+const DECODERS_FREE: usize = 2;
+const DECODERS_PER_THREAD: usize = 3;
 
 /// How a file system keeps and decodes what it reads.
 #[derive(Clone, Copy, Debug)]
@@ -38,9 +45,14 @@ impl Means {
         self.cache_bytes / TABLE_SHARE
     }
 
-    fn chunks(self) -> usize {
+    /// For chunks, and those of them that are under way: what the first few of these take is not counted, and up to half
+    /// is for others.
+    fn chunks(self) -> CacheBudget {
         // A ninth is for the segments of stream maps, which have a share of their own beside the chunks.
-        usize::try_from((self.cache_bytes - self.tables()) / 9 * 8).unwrap_or(usize::MAX)
+        let bytes = usize::try_from((self.cache_bytes - self.tables()) / 9 * 8).unwrap_or(usize::MAX);
+        let more = (bytes / 2 / DECODER_BYTES)
+            .min((DECODERS_PER_THREAD * self.threads).saturating_sub(DECODERS_FREE));
+        CacheBudget { bytes: bytes - more * DECODER_BYTES, decoders: DECODERS_FREE + more }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use diptych_decoder::Archive;
+use diptych_decoder::{Archive, Read};
 use diptych_format::stream::Trailer;
 use diptych_format::table::{Below, DirectoryRow, IndexRow, Owners, Reference, encode_index_table};
 use diptych_format::{Class, Error, ReadAt, Result};
@@ -69,6 +69,34 @@ fn shared_tables_are_refused() {
     let top = writer.table(&[directory_row("a", shared), directory_row("b", shared)]);
     let error = refusal(&finish(writer, top), "");
     assert!(error.what.contains("shared or out of order"), "{error}");
+}
+
+#[test]
+fn who_reads_tables_one_at_a_time_is_led_to_none_twice() {
+    let refused = |writer: Writer, top: Below| {
+        let archive = finish(writer, top).open().unwrap();
+        let Err(error) = archive.read(&archive.root_ref().unwrap()) else { panic!("was read") };
+        assert!(error.what.contains("shared or out of order"), "{error}");
+    };
+    let mut writer = Writer::new(Cut::Rule);
+    let shared = writer.table(&[file_row("f")]);
+    let top = writer.table(&[directory_row("a", shared), directory_row("b", shared)]);
+    refused(writer, top);
+    let mut writer = Writer::new(Cut::Rule);
+    let (b, a) = (writer.table(&[file_row("f")]), writer.table(&[file_row("g")]));
+    let top = writer.table(&[directory_row("a", a), directory_row("b", b)]);
+    refused(writer, top);
+    // Through a directory that comes first, and out of it.
+    let mut writer = Writer::new(Cut::Rule);
+    let deep = writer.table(&[file_row("f")]);
+    let a = writer.table(&[directory_row("deep", deep)]);
+    let b = writer.table(&[directory_row("stolen", deep)]);
+    let top = writer.table(&[directory_row("a", a), directory_row("b", b)]);
+    let archive = finish(writer, top).open().unwrap();
+    let Read::Names(names) = archive.read(&archive.root_ref().unwrap()).unwrap() else { panic!("an index") };
+    let below = |row| archive.read(&names.directory(row).unwrap().unwrap());
+    assert!(matches!(below(0), Ok(Read::Names(_))));
+    assert!(below(1).unwrap_err().what.contains("shared or out of order"));
 }
 
 #[test]

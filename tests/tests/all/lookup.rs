@@ -14,6 +14,7 @@ use diptych_format::{Attributes, Change, Digest, Entry, Holds, Name, Result, Sta
 use diptych_repository::archive::ArchiveFiles;
 use diptych_repository::chunk::{Compression, Compressor};
 use diptych_repository::pack::PackWriter;
+use diptych_repository::stream::CacheBudget;
 use diptych_repository::{ChunkKeys, Padding};
 
 const DIRECTORIES: u64 = 5000;
@@ -119,7 +120,7 @@ fn metadata_file() -> Vec<u8> {
 #[test]
 fn looking_a_path_up_among_a_million_entries_reads_little() {
     let file = Arc::new(Counted { bytes: metadata_file(), read: AtomicU64::new(0) });
-    let files = ArchiveFiles::open(file.clone(), None, 64 << 20).unwrap();
+    let files = ArchiveFiles::open(file.clone(), None, CacheBudget::of(64 << 20)).unwrap();
     let archive = Archive::open(Arc::new(files.metadata)).unwrap();
     let entries = 1 + DIRECTORIES / 100 + DIRECTORIES + DIRECTORIES * FILES;
     assert_eq!(archive.trailer().entries, entries);

@@ -540,6 +540,38 @@ fn many_read_at_once_and_each_gets_what_is_there() {
 }
 
 #[test]
+fn memory_is_bounded_whatever_is_read() {
+    let dir = TestDir::new("mount-memory");
+    let source = dir.join("source");
+    let mut random = Random::new(7);
+    for directory in 0..24 {
+        let path = source.join(directory.to_string());
+        fs::create_dir_all(&path).unwrap();
+        fs::write(path.join("long"), random.bytes(6 << 20)).unwrap();
+        (0..400).for_each(|file| fs::write(path.join(file.to_string()), random.bytes(2000)).unwrap());
+    }
+    create(&dir.join("archive"), &source);
+    let words = [dir.join("archive").into_os_string(), "--cache-size=16M".into(), "--threads=16".into()];
+    let mount = Mount::new(&dir.join("place"), words);
+    std::thread::scope(|scope| {
+        for directory in 0..24 {
+            let path = mount.join(directory.to_string());
+            scope.spawn(move || {
+                for entry in fs::read_dir(path).unwrap() {
+                    assert!(!fs::read(entry.unwrap().path()).unwrap().is_empty());
+                }
+            });
+        }
+    });
+    let status = fs::read_to_string(format!("/proc/{}/status", mount.pid().as_raw_pid())).unwrap();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    let peak: u64 = peak.trim().trim_end_matches(" kB").parse().unwrap();
+    // What was said, and 64 MiB.
+    assert!(peak <= (16 + 64) << 10, "{peak} KiB");
+    mount.end();
+}
+
+#[test]
 fn holes_are_found_and_cost_nothing() {
     let dir = TestDir::new("mount-holes");
     let source = dir.join("source");

@@ -200,10 +200,15 @@ impl<'a> DirectoryTable<'a> {
     /// Rows that are directories, in order, each with the place of its top table and the entries below it.
     pub fn directories(&self) -> impl Iterator<Item = (usize, Reference, u64)> + 'a {
         let table = *self;
-        (0..self.rows)
-            .filter(move |row| table.is_directory(*row))
-            .enumerate()
-            .map(move |(index, row)| (row, table.directories.get(index), table.directory_entries.get(index)))
+        (0..self.rows).filter(move |row| table.is_directory(*row)).enumerate().map(move |(index, row)| {
+            let (reference, entries) = table.nth_directory(index);
+            (row, reference, entries)
+        })
+    }
+
+    /// Where the top table of the directory with this number among the directories stands, and the entries below it.
+    pub fn nth_directory(&self, index: usize) -> (Reference, u64) {
+        (self.directories.get(index), self.directory_entries.get(index))
     }
 
     /// Where the top table of the directory at `row` stands, and the entries below it.
