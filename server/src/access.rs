@@ -111,7 +111,10 @@ impl Access {
         let may = match name.kind() {
             FileKind::Config | FileKind::Key | FileKind::Data => false,
             FileKind::Lease => is_own && self.is_lease(name)?,
-            FileKind::Index => self.token.rights.append && self.is_replaced(name)?,
+            // Whether whoever replaces it had the key, no server can know: who has taken a machine over has its token.
+            FileKind::Index => {
+                self.token.rights.append && !self.namespace.facts()?.is_encrypted && self.is_replaced(name)?
+            }
             FileKind::Snapshot => match self.snapshot_kind(name)? {
                 None => return Err(Problem::missing(&name.path())),
                 Some(SnapshotKind::Snapshot) => false,
@@ -160,11 +163,13 @@ impl Access {
         let records = self.all_records(FileKind::Lease)?;
         for (name, records) in records {
             if records.iter().any(|(token, _)| *token == self.token.id) {
-                match self.is_lease(&name) {
-                    Ok(true) => return Ok(true),
-                    Ok(false) => {}
-                    Err(error) if error.class == ProblemClass::Missing => {}
-                    Err(error) => return Err(error),
+                // One that somebody has removed keeps nothing from being removed.
+                let is_there = match self.namespace.backend.length(&name) {
+                    Err(error) if error.class == diptych_backend::Class::Missing => false,
+                    length => length.map(|_| true)?,
+                };
+                if is_there && self.is_lease(&name)? {
+                    return Ok(true);
                 }
             }
         }
@@ -227,5 +232,9 @@ impl Access {
 
 /// The server's own state cannot be read or written.
 pub(crate) fn failed(error: std::io::Error) -> Problem {
-    Problem::new(ProblemClass::Io, format!("the server's state: {error}"))
+    let class = match error.kind() {
+        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => ProblemClass::Full,
+        _ => ProblemClass::Io,
+    };
+    Problem::new(class, format!("the server's state: {error}"))
 }

@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 pub mod access;
+mod activity;
 pub mod arrive;
 pub mod audit;
 pub mod jobs;
@@ -22,6 +23,7 @@ pub mod problem;
 pub mod records;
 pub mod routes;
 pub mod server;
+pub mod share;
 pub mod tls;
 pub mod tokens;
 

@@ -3,13 +3,16 @@
 //! Spec: protocol.md section 2.
 
 use std::io;
-use std::net::SocketAddr;
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::os::unix::fs::FileTypeExt;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
+use axum::middleware::from_fn_with_state;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::GracefulShutdown;
@@ -20,14 +23,16 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
+use crate::activity::{self, Activity};
 use crate::jobs::Jobs;
 use crate::problem::ProblemClass;
 use crate::routes::{Peer, router};
 use crate::server::Server;
 use crate::tls::Certificate;
 
-/// Connections that are open at once.
+/// Connections that are open at once, and those of them that come from one address.
 const CONNECTIONS_MAX: usize = 4096;
+const OF_ONE_ADDRESS_MAX: usize = 2048;
 /// What a client may send of one stream, and of all, before the server has taken it. Streams of one connection do not
 /// hold each other up: the latter is as much as all that may be open send of the former.
 const STREAM_WINDOW: u32 = 1 << 20;
@@ -122,6 +127,7 @@ async fn serve_async(
         server: Arc::clone(&server),
         graceful: GracefulShutdown::new(),
         permits: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
+        addresses: Arc::default(),
     });
     ready(&Listening {
         address: tcp.as_ref().map(TcpListener::local_addr).transpose()?,
@@ -179,7 +185,8 @@ async fn serve_async(
 fn bind_unix(path: &PathBuf) -> io::Result<UnixListener> {
     match UnixListener::bind(path) {
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-            if std::os::unix::net::UnixStream::connect(path).is_ok() {
+            let is_socket = std::fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket());
+            if !is_socket || std::os::unix::net::UnixStream::connect(path).is_ok() {
                 return Err(error);
             }
             std::fs::remove_file(path)?;
@@ -194,6 +201,28 @@ struct Connections {
     server: Arc<Server>,
     graceful: GracefulShutdown,
     permits: Arc<Semaphore>,
+    /// How many connections there are from each address.
+    addresses: Arc<Mutex<HashMap<IpAddr, usize>>>,
+}
+
+/// A connection's place among all, and among those from its address.
+struct Place {
+    address: Option<IpAddr>,
+    addresses: Arc<Mutex<HashMap<IpAddr, usize>>>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let Some(address) = self.address else { return };
+        let mut addresses = self.addresses.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = addresses.get_mut(&address) {
+            *count -= 1;
+            if *count == 0 {
+                addresses.remove(&address);
+            }
+        }
+    }
 }
 
 impl Connections {
@@ -206,14 +235,16 @@ impl Connections {
                     continue;
                 }
             };
+            // Whoever has that many loses the newest.
+            let Some(place) = self.place(permit, Some(address.ip())) else { continue };
             // A small answer is not to wait for a larger one.
             let _ = stream.set_nodelay(true);
             let peer = Peer { address: address.ip().to_string().into(), has_tls: acceptor.is_some() };
             match &acceptor {
-                None => self.serve(stream, peer, permit),
+                None => self.serve(stream, peer, place),
                 Some(acceptor) => {
                     let handshake = acceptor.accept(stream);
-                    let serving = self.serving(peer, permit);
+                    let serving = self.serving(peer, place);
                     tokio::spawn(async move {
                         if let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE_MAX, handshake).await {
                             serving(Box::new(stream));
@@ -228,7 +259,8 @@ impl Connections {
         while let Some(permit) = self.permit().await {
             match listener.accept().await {
                 Ok((stream, _)) => {
-                    self.serve(stream, Peer { address: "unix".into(), has_tls: false }, permit)
+                    let Some(place) = self.place(permit, None) else { continue };
+                    self.serve(stream, Peer { address: "unix".into(), has_tls: false }, place)
                 }
                 Err(error) => failed_to_accept(&error).await,
             }
@@ -239,17 +271,31 @@ impl Connections {
         Arc::clone(&self.permits).acquire_owned().await.ok()
     }
 
-    fn serve(&self, stream: impl Stream + 'static, peer: Peer, permit: OwnedSemaphorePermit) {
-        self.serving(peer, permit)(Box::new(stream));
+    fn place(&self, permit: OwnedSemaphorePermit, address: Option<IpAddr>) -> Option<Place> {
+        if let Some(address) = address {
+            let mut addresses = self.addresses.lock().unwrap_or_else(PoisonError::into_inner);
+            let count = addresses.entry(address).or_default();
+            if *count >= OF_ONE_ADDRESS_MAX {
+                return None;
+            }
+            *count += 1;
+        }
+        Some(Place { address, addresses: Arc::clone(&self.addresses), _permit: permit })
+    }
+
+    fn serve(&self, stream: impl Stream + 'static, peer: Peer, place: Place) {
+        self.serving(peer, place)(Box::new(stream));
     }
 
     /// What is to be done with a stream once it is there.
     fn serving(
         &self,
         peer: Peer,
-        permit: OwnedSemaphorePermit,
+        place: Place,
     ) -> impl FnOnce(Box<dyn Stream>) + Send + 'static + use<> {
-        let router = self.router.clone().layer(axum::Extension(peer));
+        let activity = Arc::new(Activity::new());
+        let counted = from_fn_with_state(Arc::clone(&activity), activity::watch);
+        let router = self.router.clone().layer(axum::Extension(peer)).layer(counted);
         let server = Arc::clone(&self.server);
         let watcher = self.graceful.watcher();
         move |stream| {
@@ -258,10 +304,13 @@ impl Connections {
             let connection = builder().serve_connection(TokioIo::new(stream), service).into_owned();
             let watched = watcher.watch(connection);
             tokio::spawn(async move {
-                // That a client goes away is no event.
-                let _ = watched.await;
+                tokio::select! {
+                    // That a client goes away is no event.
+                    _ = watched => {}
+                    () = activity.ends() => {}
+                }
                 server.metrics.connections.fetch_sub(1, Ordering::Relaxed);
-                drop(permit);
+                drop(place);
             });
         }
     }

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use diptych_backend::{Backend, FileKind, FileName};
+use diptych_backend::{Backend, FileKind, FileName, Listed};
 use diptych_format::{Digest, Error as FormatError, limits};
 use diptych_repository::documents::{Config, RepositoryId};
 use diptych_repository::repository::OpenError;
@@ -13,8 +13,8 @@ use diptych_repository::{DocumentKeys, IndexFile, KeptFile, Repository};
 
 use crate::problem::{Problem, ProblemClass, Result};
 
-/// Open index files of a namespace: what is kept of each in memory is its packs and its fan-out.
-const INDEXES_MAX: usize = 64;
+/// What is kept in memory of the index files of a namespace that are open, in bytes: their packs and their fan-outs.
+const INDEX_BYTES_MAX: usize = 32 << 20;
 /// What is kept of a repository that is looked into.
 const CACHE_BYTES: usize = 32 << 20;
 /// Segments of a namespace of which it is known that all below them is there: some 10 MB.
@@ -75,11 +75,20 @@ pub struct Namespace {
     /// Where its files are.
     pub backend: Arc<dyn Backend>,
     facts: Mutex<Option<Facts>>,
-    indexes: Mutex<HashMap<Digest, Arc<IndexFile>>>,
+    indexes: Mutex<Indexes>,
     /// Segments under which all is there, for the tokens of a domain.
     whole: Mutex<HashSet<(String, Digest)>>,
+    /// The index files that were there when somebody looked last.
+    seen: Mutex<HashSet<Digest>>,
     /// To look into, where it is not encrypted.
     open: Mutex<Option<(Repository, Caches)>>,
+}
+
+/// Index files that are open, and the memory that they take.
+#[derive(Default)]
+struct Indexes {
+    open: HashMap<Digest, Arc<IndexFile>>,
+    bytes: usize,
 }
 
 /// What a repository is.
@@ -100,6 +109,7 @@ impl Namespace {
             facts: Mutex::default(),
             indexes: Mutex::default(),
             whole: Mutex::default(),
+            seen: Mutex::default(),
             open: Mutex::default(),
         }
     }
@@ -159,17 +169,30 @@ impl Namespace {
     /// An index file that is there.
     pub fn index(&self, name: &FileName) -> Result<Arc<IndexFile>> {
         let digest = Digest(*name.digest());
-        if let Some(index) = lock(&self.indexes).get(&digest) {
+        if let Some(index) = lock(&self.indexes).open.get(&digest) {
             return Ok(Arc::clone(index));
         }
         let file = Arc::new(KeptFile::open(Arc::clone(&self.backend), *name)?);
         let index = Arc::new(IndexFile::open_unproved(file)?);
         let mut indexes = lock(&self.indexes);
-        if indexes.len() >= INDEXES_MAX {
-            indexes.clear();
+        if indexes.bytes >= INDEX_BYTES_MAX {
+            *indexes = Indexes::default();
         }
-        indexes.insert(digest, Arc::clone(&index));
+        if indexes.open.insert(digest, Arc::clone(&index)).is_none() {
+            indexes.bytes += index.weight();
+        }
         Ok(index)
+    }
+
+    /// These index files are there now. If one is gone that was there before, packs may be gone as well, by another server
+    /// or by whoever works beside this one: what was concluded from them is concluded no more.
+    pub fn note_indexes(&self, there: &[Listed]) {
+        let there: HashSet<Digest> = there.iter().map(|listed| Digest(*listed.name.digest())).collect();
+        let mut seen = lock(&self.seen);
+        if !seen.is_subset(&there) {
+            lock(&self.whole).clear();
+        }
+        *seen = there;
     }
 
     /// Whether all below a segment was found to be there.
@@ -190,7 +213,7 @@ impl Namespace {
     pub fn forget(&self, name: &FileName) {
         if matches!(name.kind(), FileKind::Data | FileKind::Index) {
             lock(&self.whole).clear();
-            lock(&self.indexes).remove(&Digest(*name.digest()));
+            *lock(&self.indexes) = Indexes::default();
         }
     }
 }

@@ -5,8 +5,8 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::path::Path;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 
 use diptych_backend::{FileKind, FileName};
 use diptych_format::pack::PackHolds;
@@ -62,29 +62,37 @@ impl Record {
 
 /// All records of a server.
 pub struct Records {
-    database: Database,
-    /// Bytes that each token has sent and that are there.
-    used: Mutex<HashMap<String, u64>>,
+    path: PathBuf,
+    /// None while it cannot be opened, for want of room above all.
+    database: RwLock<Option<Database>>,
+    /// What each token takes.
+    used: Mutex<HashMap<String, Use>>,
+}
+
+/// What a token takes, in bytes.
+#[derive(Clone, Copy, Default)]
+struct Use {
+    /// Of files that it has sent and that are there.
+    sent: u64,
+    /// Of files that are arriving.
+    arriving: u64,
+}
+
+impl Use {
+    fn all(self) -> u64 {
+        self.sent.saturating_add(self.arriving)
+    }
 }
 
 impl Records {
     /// The records of the server whose state is in `directory`. Another server that uses the same is an error.
     pub fn open(directory: &Path) -> io::Result<Self> {
         let path = directory.join("records.redb");
-        let database = Database::create(&path).map_err(|error| match error {
-            redb::DatabaseError::DatabaseAlreadyOpen => io::Error::new(
-                io::ErrorKind::ResourceBusy,
-                format!(
-                    "{}: another server uses this state; end it, or give this one another --state",
-                    path.display()
-                ),
-            ),
-            error => io::Error::other(format!("{}: {error}", path.display())),
-        })?;
-        let records = Self { database, used: Mutex::default() };
+        let database = RwLock::new(Some(open(&path)?));
+        let records = Self { path, database, used: Mutex::default() };
         records.write(|_| Ok(()))?;
-        let mut used: HashMap<String, u64> = HashMap::new();
-        records.each(&[], |_, token, record| *used.entry(token).or_default() += record.length)?;
+        let mut used: HashMap<String, Use> = HashMap::new();
+        records.each(&[], |_, token, record| used.entry(token).or_default().sent += record.length)?;
         *records.used() = used;
         Ok(records)
     }
@@ -98,9 +106,44 @@ impl Records {
             Ok(())
         })?;
         if is_new {
-            *self.used().entry(token.to_owned()).or_default() += record.length;
+            self.used().entry(token.to_owned()).or_default().sent += record.length;
         }
         Ok(())
+    }
+
+    /// Takes back that a token has sent a file, which is not there after all.
+    pub fn take_back(&self, namespace: &str, name: &FileName, token: &str, record: &Record) -> io::Result<()> {
+        let key = [&prefix(namespace, name.kind(), Some(name))[..], token.as_bytes()].concat();
+        let mut was_there = false;
+        self.write(|table| {
+            was_there = table.remove(&key[..])?.is_some();
+            Ok(())
+        })?;
+        if was_there {
+            self.used()
+                .entry(token.to_owned())
+                .and_modify(|used| used.sent = used.sent.saturating_sub(record.length));
+        }
+        Ok(())
+    }
+
+    /// Sets so many bytes aside for a file of a token that is arriving, if `quota` has room for them; else says how much
+    /// is left.
+    pub fn reserve(&self, token: &str, bytes: u64, quota: u64) -> Result<(), u64> {
+        let mut used = self.used();
+        let used = used.entry(token.to_owned()).or_default();
+        let left = quota.saturating_sub(used.all());
+        if bytes > left {
+            return Err(left);
+        }
+        used.arriving += bytes;
+        Ok(())
+    }
+
+    /// They are not set aside any more.
+    pub fn release(&self, token: &str, bytes: u64) {
+        let reduce = |used: &mut Use| used.arriving = used.arriving.saturating_sub(bytes);
+        self.used().entry(token.to_owned()).and_modify(reduce);
     }
 
     /// Forgets a file that is gone.
@@ -108,7 +151,7 @@ impl Records {
         let gone = self.of(namespace, name)?;
         let mut used = self.used();
         for (token, record) in gone {
-            used.entry(token).and_modify(|used| *used = used.saturating_sub(record.length));
+            used.entry(token).and_modify(|used| used.sent = used.sent.saturating_sub(record.length));
         }
         drop(used);
         let prefix = prefix(namespace, name.kind(), Some(name));
@@ -117,10 +160,10 @@ impl Records {
 
     /// Bytes of files that a token has sent and that are there.
     pub fn used_by(&self, token: &str) -> u64 {
-        self.used().get(token).copied().unwrap_or(0)
+        self.used().get(token).map_or(0, |used| used.sent)
     }
 
-    fn used(&self) -> MutexGuard<'_, HashMap<String, u64>> {
+    fn used(&self) -> MutexGuard<'_, HashMap<String, Use>> {
         self.used.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -147,8 +190,8 @@ impl Records {
     }
 
     fn each(&self, prefix: &[u8], mut each: impl FnMut([u8; 32], String, Record)) -> io::Result<()> {
-        let mut read = || -> Result<(), redb::Error> {
-            let table = self.database.begin_read()?.open_table(FILES)?;
+        self.with(|database| {
+            let table = database.begin_read()?.open_table(FILES)?;
             let end = after(prefix);
             let range = match prefix.is_empty() {
                 true => table.range::<&[u8]>(..)?,
@@ -164,20 +207,58 @@ impl Records {
                 }
             }
             Ok(())
-        };
-        read().map_err(io::Error::other)
+        })
     }
 
     fn write(
         &self,
-        change: impl FnOnce(&mut redb::Table<'_, &'static [u8], &'static [u8]>) -> redb::Result<()>,
+        mut change: impl FnMut(&mut redb::Table<'_, &'static [u8], &'static [u8]>) -> redb::Result<()>,
     ) -> io::Result<()> {
-        let write = || -> Result<(), redb::Error> {
-            let transaction = self.database.begin_write()?;
+        self.with(|database| {
+            let transaction = database.begin_write()?;
             change(&mut transaction.open_table(FILES)?)?;
             Ok(transaction.commit()?)
-        };
-        write().map_err(io::Error::other)
+        })
+    }
+
+    /// Works with the database. One that could not be written once, as when the disk was full, does nothing until it is
+    /// opened again.
+    fn with<T>(&self, mut work: impl FnMut(&Database) -> Result<T, redb::Error>) -> io::Result<T> {
+        if let Some(database) = &*self.database.read().unwrap_or_else(PoisonError::into_inner) {
+            match work(database) {
+                Err(redb::Error::PreviousIo) => {}
+                worked => return worked.map_err(io_error),
+            }
+        }
+        let mut database = self.database.write().unwrap_or_else(PoisonError::into_inner);
+        // Closed before it is opened, for it is locked against others.
+        *database = None;
+        let opened = database.insert(open(&self.path)?);
+        work(opened).map_err(io_error)
+    }
+}
+
+fn open(path: &Path) -> io::Result<Database> {
+    Database::create(path).map_err(|error| match error {
+        redb::DatabaseError::DatabaseAlreadyOpen => io::Error::new(
+            io::ErrorKind::ResourceBusy,
+            format!(
+                "{}: another server uses this state; end it, or give this one another --state",
+                path.display()
+            ),
+        ),
+        error => {
+            let error = io_error(error.into());
+            io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+        }
+    })
+}
+
+/// The operating system's error, where it is one.
+fn io_error(error: redb::Error) -> io::Error {
+    match error {
+        redb::Error::Io(error) => error,
+        error => io::Error::other(error),
     }
 }
 
@@ -226,6 +307,14 @@ mod tests {
         assert_eq!([records.used_by("a"), records.used_by("b"), records.used_by("x")], [18, 9, 0]);
         records.remove("main", &names[1]).unwrap();
         assert_eq!([records.used_by("a"), records.used_by("b")], [9, 0]);
+        assert_eq!(records.reserve("a", 6, 14), Err(5));
+        records.reserve("a", 5, 14).unwrap();
+        assert_eq!(records.reserve("a", 1, 14), Err(0));
+        records.release("a", 5);
+        records.reserve("a", 4, 14).unwrap();
+        records.take_back("main", &names[0], "a", &plain).unwrap();
+        assert_eq!(records.used_by("a"), 0);
+        records.add("main", &names[0], "a", &plain).unwrap();
         drop(records);
         let records = Records::open(directory.path()).unwrap();
         assert_eq!([records.used_by("a"), records.used_by("d")], [9, 9]);

@@ -23,15 +23,18 @@ use tokio::sync::mpsc;
 
 use crate::access::Access;
 use crate::arrive::Arriving;
+use crate::activity::Activity;
 use crate::audit::Line;
-use crate::limit::Limit;
 use crate::problem::{Problem, ProblemClass, Result};
 use crate::server::Server;
+use crate::share::{Share, turn};
 
 /// How long a client may take nothing of an answer.
 const TAKEN_MAX: Duration = Duration::from_secs(120);
-/// How long a file waits until it may arrive.
-const WAIT_MAX: Duration = Duration::from_secs(30);
+/// What has to come of a file in the time that a client may send nothing: less is as good as nothing.
+const PACE_MIN: u64 = 4 << 10;
+/// How much of a path is written into logs, in bytes. Paths in requests are ASCII.
+const PATH_SHOWN_MAX: usize = 1024;
 /// How much is taken of what is refused, and for how long.
 const DRAINED_MAX: usize = 1 << 20;
 const DRAIN_MAX: Duration = Duration::from_secs(2);
@@ -63,7 +66,7 @@ pub fn router(server: Arc<Server>) -> Router {
         .route("/healthz", get(health))
         .route("/metrics", get(metrics))
         .route("/openapi.json", get(crate::openapi::description))
-        .merge(crate::pages::router())
+        .merge(crate::pages::router(&server))
         .merge(files)
         .with_state(server)
 }
@@ -80,6 +83,9 @@ async fn admit(State(server): State<Arc<Server>>, mut request: Request, next: Ne
     let token = access.as_ref().ok().map(|access| Arc::clone(&access.token));
     let response = match access {
         Ok(access) => {
+            if let Some(activity) = request.extensions().get::<Arc<Activity>>() {
+                activity.is_known();
+            }
             request.extensions_mut().insert(access);
             next.run(request).await
         }
@@ -89,19 +95,50 @@ async fn admit(State(server): State<Arc<Server>>, mut request: Request, next: Ne
         }
     };
     let status = response.status().as_u16();
-    server.metrics.answered(status);
     let token = token.as_ref().map(|token| &*token.id);
-    tracing::info!(peer = &*peer, token, method = method.as_str(), path, status, "request");
+    let told = Told { peer: &peer, token, method: method.as_str(), path: &path, status };
+    told.note(&server);
+    // Whoever has shown no good token has changed nothing, and is not to fill the disk with lines.
     if !method.is_safe()
+        && token.is_some()
         && let Some(audit) = &server.audit
     {
-        let line =
-            Line { time: Timestamp::now(), token, method: method.as_str(), path: &path, status, peer: &peer };
+        let line = Line {
+            time: Timestamp::now(),
+            token,
+            method: told.method,
+            path: shown_path(&path),
+            status,
+            peer: &peer,
+        };
         if let Err(error) = audit.write(&line) {
             tracing::error!(%error, "the audit log cannot be written");
         }
     }
     response
+}
+
+/// A request that was answered.
+pub(crate) struct Told<'a> {
+    pub peer: &'a str,
+    pub token: Option<&'a str>,
+    pub method: &'a str,
+    pub path: &'a str,
+    pub status: u16,
+}
+
+impl Told<'_> {
+    /// Counts it, and writes it into the log.
+    pub(crate) fn note(&self, server: &Server) {
+        let Self { peer, token, method, path, status } = *self;
+        server.metrics.answered(status);
+        tracing::info!(peer, token, method, path = shown_path(path), status, "request");
+    }
+}
+
+/// A path as logs have it: no real one is as long as that.
+fn shown_path(path: &str) -> &str {
+    path.get(..PATH_SHOWN_MAX).unwrap_or(path)
 }
 
 async fn nothing() -> Problem {
@@ -190,12 +227,15 @@ async fn read(
     let mut response = if method == axum::http::Method::HEAD {
         Response::new(Body::empty())
     } else {
+        let share = server.share(&token);
+        let turn = share.reading().await?;
         server.metrics.sent.fetch_add(end - start, Ordering::Relaxed);
         let (parts, body) = mpsc::channel(PARTS_MAX);
-        let rate = server.rate(&token);
-        tokio::task::spawn_blocking(move || read_parts(&*backend, &name, start..end, &rate[1], &parts));
-        let body = Parts(body);
-        of_body(Body::new(body))
+        tokio::spawn(async move {
+            read_parts(&backend, name, start..end, &share, &parts).await;
+            drop(turn);
+        });
+        of_body(Body::new(Parts(body)))
     };
     let headers = response.headers_mut();
     headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
@@ -210,21 +250,26 @@ async fn read(
     Ok(response)
 }
 
-fn read_parts(
-    backend: &dyn diptych_backend::Backend,
-    name: &FileName,
+/// Reads a part of a file, piece by piece. A client that is slow to take it keeps no thread waiting.
+async fn read_parts(
+    backend: &Arc<dyn diptych_backend::Backend>,
+    name: FileName,
     range: Range<u64>,
-    rate: &Limit,
+    share: &Share,
     parts: &mpsc::Sender<io::Result<Bytes>>,
 ) {
     let mut start = range.start;
     while start < range.end {
         let count = (range.end - start).min(PART as u64);
-        std::thread::sleep(rate.delay(count as usize));
-        let mut part = vec![0; count as usize];
-        let read = backend.read_at(name, &mut part, start);
-        let failed = read.is_err();
-        if hand_over(parts, read.map(|()| part.into()).map_err(io::Error::other)).is_err() || failed {
+        tokio::time::sleep(share.rates[1].delay(count as usize)).await;
+        let backend = Arc::clone(backend);
+        let read = tokio::task::spawn_blocking(move || {
+            let mut part = vec![0; count as usize];
+            backend.read_at(&name, &mut part, start).map(|()| Bytes::from(part)).map_err(io::Error::other)
+        });
+        let part = read.await.unwrap_or_else(|error| Err(io::Error::other(error)));
+        let failed = part.is_err();
+        if !matches!(tokio::time::timeout(TAKEN_MAX, parts.send(part)).await, Ok(Ok(()))) || failed {
             return;
         }
         start += count;
@@ -321,10 +366,11 @@ async fn drain(mut body: Body) {
 
 async fn take(access: Access, name: FileName, mut body: Body) -> Result<()> {
     let server = Arc::clone(&access.server);
-    let rate = server.rate(&access.token);
-    let Ok(_permit) = tokio::time::timeout(WAIT_MAX, server.arriving.acquire()).await else {
-        return Err(Problem::new(ProblemClass::Busy, "too many files are arriving at once: try again"));
-    };
+    let share = server.share(&access.token);
+    let queued = share.queue()?;
+    let _own_turn = share.arriving().await?;
+    let _turn = turn(&server.arriving, "too many files are arriving at once").await?;
+    drop(queued);
     let (parts, mut arriving) = mpsc::channel::<Bytes>(PARTS_MAX);
     let writer = {
         let access = access.clone();
@@ -336,37 +382,57 @@ async fn take(access: Access, name: FileName, mut body: Body) -> Result<()> {
             Ok(file)
         })
     };
-    let mut broken = None;
-    loop {
-        let part = match tokio::time::timeout(server.silence_max, body.frame()).await {
-            Err(_) => Some(format!("nothing more of {name} came for {} s", server.silence_max.as_secs())),
-            Ok(None) => break,
-            Ok(Some(Err(error))) => Some(format!("{name} broke off: {error}")),
-            Ok(Some(Ok(frame))) => match frame.into_data() {
-                Err(_) => continue,
-                Ok(data) => {
-                    server.metrics.received.fetch_add(data.len() as u64, Ordering::Relaxed);
-                    tokio::time::sleep(rate[0].delay(data.len())).await;
-                    // An error of the writer is told when it is waited for.
-                    if parts.send(data).await.is_err() {
-                        break;
-                    }
-                    None
-                }
-            },
-        };
-        if part.is_some() {
-            broken = part;
-            break;
-        }
-    }
-    drop(parts);
+    let broken = receive(&server, &share, &name, &mut body, parts).await;
     let file = joined(writer.await)?;
     if let Some(what) = broken {
         return Err(Problem::new(ProblemClass::Io, what));
     }
-    let _permit = server.validating.acquire().await;
+    // What may take long to look at waits for its turn; documents do not wait for packs.
+    let _turns = match name.kind() {
+        FileKind::Data | FileKind::Index => Some((share.validating().await?, server.validating.acquire().await)),
+        _ => None,
+    };
     blocking(move || access.keep(&name, file.end())).await
+}
+
+/// Hands over what a client sends of a file; says what went wrong, if anything did.
+async fn receive(
+    server: &Server,
+    share: &Share,
+    name: &FileName,
+    body: &mut Body,
+    parts: mpsc::Sender<Bytes>,
+) -> Option<String> {
+    let silence_max = server.silence_max;
+    let too_slow = || format!("nothing more of {name} came for {} s", silence_max.as_secs());
+    let (mut since, mut came) = (tokio::time::Instant::now(), 0);
+    loop {
+        let data = match tokio::time::timeout(silence_max, body.frame()).await {
+            Err(_) => return Some(too_slow()),
+            Ok(None) => return None,
+            Ok(Some(Err(error))) => return Some(format!("{name} broke off: {error}")),
+            Ok(Some(Ok(frame))) => match frame.into_data() {
+                Err(_) => continue,
+                Ok(data) => data,
+            },
+        };
+        came += data.len() as u64;
+        if since.elapsed() >= silence_max {
+            if came < PACE_MIN {
+                return Some(too_slow());
+            }
+            (since, came) = (tokio::time::Instant::now(), 0);
+        }
+        server.metrics.received.fetch_add(data.len() as u64, Ordering::Relaxed);
+        let delay = share.rates[0].delay(data.len());
+        tokio::time::sleep(delay).await;
+        // The client is not to be blamed for that time.
+        since += delay;
+        // An error of the writer is told when it is waited for.
+        if parts.send(data).await.is_err() {
+            return None;
+        }
+    }
 }
 
 /// Spec: P-5-1.

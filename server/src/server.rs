@@ -12,17 +12,19 @@ use tokio::sync::Semaphore;
 
 use crate::access::{Access, failed};
 use crate::audit::Audit;
-use crate::limit::Limit;
 use crate::metrics::Metrics;
 use crate::namespace::Namespaces;
 use crate::problem::{Problem, ProblemClass, Result};
 use crate::records::Records;
+use crate::share::Share;
 use crate::tokens::{Token, TokenStore, random};
 
 /// How long a client may send nothing of a file that it is sending.
 const SILENCE_MAX: Duration = Duration::from_secs(60);
-/// Files that arrive at once. Others wait unread, and hold no more than their streams' windows.
+/// Files that arrive at once, of all tokens together. Others wait unread.
 const ARRIVING_MAX: usize = 64;
+/// Directories and files that are taken away from pages at once.
+const TAKING_MAX: usize = 32;
 /// Files that are looked at at once, each of which may take the memory of a large chunk or two.
 const VALIDATING_MAX: usize = 4;
 
@@ -44,10 +46,12 @@ pub struct Server {
     pub secret: blake3::Hasher,
     /// Permits for files that arrive.
     pub arriving: Arc<Semaphore>,
+    /// Permits for what is taken away from pages: each keeps a thread.
+    pub taking: Arc<Semaphore>,
     /// Permits for files that are looked at.
     pub validating: Arc<Semaphore>,
-    /// The rates of tokens: what they send, and what they fetch.
-    rates: Mutex<HashMap<String, (Option<u64>, Arc<[Limit; 2]>)>>,
+    /// What each token may take, with the rate that it was made for.
+    shares: Mutex<HashMap<String, (Option<u64>, Arc<Share>)>>,
     /// How long a client may send nothing of a file that it is sending.
     pub silence_max: Duration,
     /// It takes no new work.
@@ -78,8 +82,9 @@ impl Server {
             metrics: Metrics::default(),
             secret: blake3::Hasher::new_keyed(&random()?),
             arriving: Arc::new(Semaphore::new(ARRIVING_MAX)),
+            taking: Arc::new(Semaphore::new(TAKING_MAX)),
             validating: Arc::new(Semaphore::new(VALIDATING_MAX)),
-            rates: Mutex::default(),
+            shares: Mutex::default(),
             silence_max: SILENCE_MAX,
             is_draining: AtomicBool::new(false),
         })
@@ -95,15 +100,15 @@ impl Server {
         Ok(found.filter(is_good))
     }
 
-    /// What a token sends, and what it fetches, keeps to these, over all its connections.
-    pub fn rate(&self, token: &Token) -> Arc<[Limit; 2]> {
-        let mut rates = self.rates.lock().unwrap_or_else(PoisonError::into_inner);
-        let made = || (token.rate, Arc::new([Limit::new(token.rate), Limit::new(token.rate)]));
-        let rate = rates.entry(token.id.clone()).or_insert_with(made);
-        if rate.0 != token.rate {
-            *rate = made();
+    /// What a token may take at once, over all its connections.
+    pub fn share(&self, token: &Token) -> Arc<Share> {
+        let mut shares = self.shares.lock().unwrap_or_else(PoisonError::into_inner);
+        let made = || (token.rate, Arc::new(Share::new(token.rate)));
+        let share = shares.entry(token.id.clone()).or_insert_with(made);
+        if share.0 != token.rate {
+            *share = made();
         }
-        Arc::clone(&rate.1)
+        Arc::clone(&share.1)
     }
 
     /// What whoever shows this may do in a namespace. Spec: P-2-3 and P-2-4.

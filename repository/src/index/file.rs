@@ -99,6 +99,12 @@ impl IndexFile {
         &self.head.packs
     }
 
+    /// Bytes of memory that it takes, roughly.
+    pub fn weight(&self) -> usize {
+        let Head { packs, replaces, fan_out, .. } = &self.head;
+        size_of::<Self>() + size_of_val(&packs[..]) + size_of_val(&replaces[..]) + size_of_val(&fan_out[..])
+    }
+
     /// The index files that this one replaces, by name.
     pub fn replaces(&self) -> &[Digest] {
         &self.head.replaces

@@ -370,12 +370,10 @@ impl Index {
         for name in replaced {
             match self.backend.delete(&FileName::new(FileKind::Index, name.0)) {
                 Ok(()) => {}
-                // Others remove them, too; and where nothing may be removed they do no harm.
-                Err(error)
-                    if matches!(
-                        error.class,
-                        diptych_backend::Class::Missing | diptych_backend::Class::Denied
-                    ) => {}
+                // Others remove them, too.
+                Err(error) if error.class == diptych_backend::Class::Missing => {}
+                // Where nothing may be removed they do no harm, and whoever may removes them.
+                Err(error) if error.class == diptych_backend::Class::Denied => return Ok(()),
                 Err(error) => return Err(told(error)),
             }
         }

@@ -8,6 +8,7 @@ use std::io;
 use std::sync::Arc;
 
 use diptych_backend::{FileKind, FileName, NewFile};
+use diptych_format::pack_index::{INDEX_HEADER_LENGTH, IndexHeader};
 use diptych_format::{Digest, Error as FormatError, ReadAt, limits};
 use diptych_repository::documents::{Config, KeyDocument, Lock, LockKind};
 use diptych_repository::index::PackSum;
@@ -18,12 +19,18 @@ use jiff::Timestamp;
 use crate::access::{Access, failed};
 use crate::problem::{Problem, ProblemClass, Result};
 use crate::records::Record;
+use crate::server::Server;
+use crate::tokens::Token;
+
+/// Index files that one may replace.
+const REPLACES_MAX: u32 = 1 << 16;
 
 /// A file that has arrived whole and has no name yet.
 pub struct Arrived {
     file: Box<dyn NewFile>,
     length: u64,
     digest: [u8; 32],
+    _reserved: Reserved,
 }
 
 /// A file that is arriving.
@@ -31,10 +38,40 @@ pub struct Arriving {
     file: Box<dyn NewFile>,
     length: u64,
     length_max: u64,
-    /// What is left of the token's quota.
-    room: u64,
+    /// The first bytes of an index file, which say how long it is.
+    start: Vec<u8>,
+    reserved: Reserved,
     hasher: blake3::Hasher,
     name: FileName,
+}
+
+/// Room of a token's quota that is set aside for what is arriving, until this is dropped.
+struct Reserved {
+    server: Arc<Server>,
+    token: Arc<Token>,
+    bytes: u64,
+}
+
+impl Reserved {
+    /// Before it is there: what is refused at its end has filled the disk until then.
+    fn add(&mut self, bytes: u64) -> Result<()> {
+        if let Some((quota, records)) = self.token.quota.zip(self.server.records.as_ref()) {
+            records.reserve(&self.token.id, bytes, quota).map_err(|left| {
+                let what = format!("the quota of this token is used up: {left} bytes are left");
+                Problem::new(ProblemClass::Full, what)
+            })?;
+            self.bytes += bytes;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        if let Some(records) = &self.server.records {
+            records.release(&self.token.id, self.bytes);
+        }
+    }
 }
 
 impl Arriving {
@@ -42,26 +79,32 @@ impl Arriving {
     pub fn new(access: &Access, name: FileName) -> Result<Self> {
         let length_max = match name.kind() {
             FileKind::Data => limits::PACK_LENGTH_MAX,
-            // As many rows as there can be, and as many packs as rows.
-            FileKind::Index => limits::INDEX_CHUNKS_MAX * 128,
+            // Its first bytes say more.
+            FileKind::Index => u64::MAX,
             _ => limits::DOCUMENT_MAX,
         };
-        let room = access.room();
+        let (server, token) = (Arc::clone(&access.server), Arc::clone(&access.token));
+        let reserved = Reserved { server, token, bytes: 0 };
         let file = access.namespace.backend.create(name.kind())?;
-        Ok(Self { file, length: 0, length_max, room, hasher: blake3::Hasher::new(), name })
+        let (start, hasher) = (Vec::new(), blake3::Hasher::new());
+        Ok(Self { file, length: 0, length_max, start, reserved, hasher, name })
     }
 
     /// Takes some bytes. Spec: P-4-3.
     pub fn write(&mut self, bytes: &[u8]) -> Result<()> {
         self.length += bytes.len() as u64;
+        if self.name.kind() == FileKind::Index && self.start.len() < INDEX_HEADER_LENGTH {
+            let missing = INDEX_HEADER_LENGTH - self.start.len();
+            self.start.extend_from_slice(bytes.get(..missing.min(bytes.len())).unwrap_or_default());
+            if self.start.len() == INDEX_HEADER_LENGTH {
+                self.length_max = index_length(&self.start)?;
+            }
+        }
         if self.length > self.length_max {
             let what = format!("{}: longer than {} bytes, which is the most", self.name, self.length_max);
             return Err(Problem::new(ProblemClass::Limit, what));
         }
-        // Before it is there: what is refused at its end has filled the disk until then.
-        if self.length > self.room {
-            return Err(beyond_quota(self.room));
-        }
+        self.reserved.add(bytes.len() as u64)?;
         self.hasher.update(bytes);
         let written = self.file.write_all(bytes);
         written.map_err(|error| {
@@ -71,13 +114,21 @@ impl Arriving {
 
     /// All bytes are there.
     pub fn end(self) -> Arrived {
-        Arrived { file: self.file, length: self.length, digest: *self.hasher.finalize().as_bytes() }
+        let digest = *self.hasher.finalize().as_bytes();
+        Arrived { file: self.file, length: self.length, digest, _reserved: self.reserved }
     }
 }
 
-fn beyond_quota(room: u64) -> Problem {
-    let what = format!("the quota of this token is used up: {room} bytes are left");
-    Problem::new(ProblemClass::Full, what)
+/// How long an index file is that begins so. What it makes the server keep in memory is bounded by the rows that it has: no
+/// writer makes its fan-out finer than these, or names packs without any, or replaces more files than there ever are.
+fn index_length(start: &[u8]) -> Result<u64> {
+    let header = IndexHeader::decode(start)?;
+    let is_fine = header.fan_bits > 0 && header.chunks >> (header.fan_bits - 1) == 0;
+    if is_fine || u64::from(header.packs) > header.chunks || header.replaces > REPLACES_MAX {
+        let what = "the index has a finer fan-out, more packs or more files that it replaces than its rows can need";
+        return Err(Problem::new(ProblemClass::Limit, what));
+    }
+    Ok(header.layout().mac + size_of::<Digest>() as u64)
 }
 
 impl ReadAt for Arrived {
@@ -101,11 +152,6 @@ impl Access {
             return Err(Problem::corrupt(format!("{name}: the bytes that arrived have another digest")));
         }
         let length = arrived.length;
-        // Others of the same token may have come meanwhile.
-        let room = self.room();
-        if length > room {
-            return Err(beyond_quota(room));
-        }
         let file = Arc::new(arrived);
         let pack = match name.kind() {
             FileKind::Data => Some(self.validate_pack(name, &file)?),
@@ -114,21 +160,19 @@ impl Access {
         };
         let whole = Arc::into_inner(file)
             .ok_or_else(|| Problem::new(ProblemClass::Io, format!("{name}: the file is still in use")))?;
-        whole.file.keep(name)?;
-        if let Some(records) = &self.server.records {
-            let arrived = u64::try_from(Timestamp::now().as_millisecond()).unwrap_or_default();
-            let record = Record { arrived, length, pack };
-            records.add(&self.namespace.name, name, &self.token.id, &record).map_err(failed)?;
-        }
-        Ok(())
-    }
-
-    /// Bytes that the token may still send.
-    fn room(&self) -> u64 {
-        match self.token.quota.zip(self.server.records.as_ref()) {
-            Some((quota, records)) => quota.saturating_sub(records.used_by(&self.token.id)),
-            None => u64::MAX,
-        }
+        let Some(records) = &self.server.records else { return Ok(whole.file.keep(name)?) };
+        // First the record, so that no file is there that nobody is known to have sent: a token's own it could not delete.
+        let arrived = u64::try_from(Timestamp::now().as_millisecond()).unwrap_or_default();
+        let record = Record { arrived, length, pack };
+        let (namespace, token) = (&self.namespace.name, &self.token.id);
+        let was_known = self.records(name)?.iter().any(|(known, _)| known == token);
+        records.add(namespace, name, token, &record).map_err(failed)?;
+        whole.file.keep(name).map_err(|error| {
+            if !was_known && let Err(error) = records.take_back(namespace, name, token, &record) {
+                tracing::error!(%error, "the record of a file that was not kept cannot be taken back");
+            }
+            error.into()
+        })
     }
 
     /// Spec: P-4-4.

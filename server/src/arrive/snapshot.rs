@@ -57,6 +57,7 @@ struct Walk<'a> {
 impl<'a> Walk<'a> {
     fn new(access: &'a Access, facts: &Facts) -> Result<Self> {
         let mut indexes = Vec::new();
+        access.namespace.note_indexes(&access.namespace.backend.list(FileKind::Index)?);
         for listed in access.list(FileKind::Index)? {
             match access.namespace.index(&listed.name) {
                 Ok(index) => indexes.push(index),

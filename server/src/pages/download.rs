@@ -13,18 +13,37 @@ use bytes::Bytes;
 use diptych_decoder::{Archive, Descend, Found, Row, Visitor};
 use diptych_format::{Error, Kind};
 use diptych_repository::StreamReader;
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use super::content::Content;
 use super::names::{to_address, to_text};
-use crate::limit::Limit;
+use crate::access::Access;
+use crate::problem::{Problem, ProblemClass};
 use crate::routes::{PART, PARTS_MAX, Parts, hand_over};
+use crate::share::Share;
+
+/// A turn to take something away: one of the token's, and one of the server's.
+pub(super) struct Turn {
+    share: Arc<Share>,
+    permits: [OwnedSemaphorePermit; 2],
+}
+
+impl Turn {
+    /// A turn of a token's.
+    pub(super) fn of(access: &Access) -> Result<Self, Problem> {
+        let share = access.server.share(&access.token);
+        let own = share.taking()?;
+        let busy = |_| Problem::new(ProblemClass::Busy, "too much is taken away at once: try again");
+        let turn = Arc::clone(&access.server.taking).try_acquire_owned().map_err(busy)?;
+        Ok(Self { share, permits: [own, turn] })
+    }
+}
 
 /// Sends parts to whoever downloads, no faster than they may.
 struct Output {
     parts: mpsc::Sender<io::Result<Bytes>>,
     buffer: Vec<u8>,
-    rate: Arc<[Limit; 2]>,
+    share: Arc<Share>,
 }
 
 impl Output {
@@ -33,7 +52,7 @@ impl Output {
             return Ok(());
         }
         let part = std::mem::replace(&mut self.buffer, Vec::with_capacity(PART));
-        std::thread::sleep(self.rate[1].delay(part.len()));
+        std::thread::sleep(self.share.rates[1].delay(part.len()));
         hand_over(&self.parts, Ok(part.into()))
     }
 }
@@ -53,17 +72,19 @@ impl Write for Output {
     }
 }
 
-/// An answer whose body `write` makes, on a thread of its own. If it fails, the answer breaks off.
+/// An answer whose body `write` makes, on a thread of its own, of which there are only so many. If it fails, the answer
+/// breaks off.
 fn answer(
     name: &[u8],
     kind: &'static str,
-    rate: Arc<[Limit; 2]>,
+    turn: Turn,
     write: impl FnOnce(&mut dyn Write) -> io::Result<()> + Send + 'static,
 ) -> Response {
     let (parts, body) = mpsc::channel(PARTS_MAX);
     tokio::task::spawn_blocking(move || {
+        let Turn { share, permits: _permits } = turn;
         let failed = parts.clone();
-        let mut output = Output { parts, buffer: Vec::with_capacity(PART), rate };
+        let mut output = Output { parts, buffer: Vec::with_capacity(PART), share };
         if let Err(error) = write(&mut output).and_then(|()| output.flush()) {
             tracing::warn!(%error, "a download has broken off");
             let _ = hand_over(&failed, Err(error));
@@ -85,11 +106,11 @@ pub(super) fn file(
     archive: &Archive,
     payload: Arc<StreamReader>,
     found: &Found,
-    rate: Arc<[Limit; 2]>,
+    turn: Turn,
 ) -> Result<Response, Error> {
     let content = archive.content(found)?;
     let length = content.size;
-    let mut response = answer(found.entry.name.as_bytes(), "application/octet-stream", rate, move |out| {
+    let mut response = answer(found.entry.name.as_bytes(), "application/octet-stream", turn, move |out| {
         io::copy(&mut Content::new(payload, content), out).map(drop)
     });
     response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(length));
@@ -102,14 +123,14 @@ pub(super) struct Taken {
     pub payload: Arc<StreamReader>,
     pub found: Found,
     pub name: Vec<u8>,
-    pub rate: Arc<[Limit; 2]>,
+    pub turn: Turn,
 }
 
 impl Taken {
     /// As tar.
     pub fn tar(self) -> Response {
-        let Self { archive, payload, found, name, rate } = self;
-        answer(&[&name, &b".tar"[..]].concat(), "application/x-tar", rate, move |out| {
+        let Self { archive, payload, found, name, turn } = self;
+        answer(&[&name, &b".tar"[..]].concat(), "application/x-tar", turn, move |out| {
             let mut builder = tar::Builder::new(out);
             builder.mode(tar::HeaderMode::Complete);
             let mut tar = Tar { builder, payload };
@@ -120,8 +141,8 @@ impl Taken {
 
     /// As zip, which keeps less of what a file is, and which every machine can open.
     pub fn zip(self) -> Response {
-        let Self { archive, payload, found, name, rate } = self;
-        answer(&[&name, &b".zip"[..]].concat(), "application/zip", rate, move |out| {
+        let Self { archive, payload, found, name, turn } = self;
+        answer(&[&name, &b".zip"[..]].concat(), "application/zip", turn, move |out| {
             let mut zip = Zip { writer: zip::ZipWriter::new_stream(out), payload };
             archive.walk(&found, &name, &mut zip).map_err(io::Error::other)?;
             zip.writer.finish().map(drop).map_err(io::Error::other)

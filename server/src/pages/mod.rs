@@ -18,14 +18,15 @@ use askama::Template;
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, header};
-use axum::middleware::{Next, from_fn};
+use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{Html, IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
 
 use crate::access::Access;
+use crate::activity::Activity;
 use crate::namespace::Namespaces;
 use crate::problem::{Problem, ProblemClass, Result};
-use crate::routes::blocking;
+use crate::routes::{Peer, Told, blocking};
 use crate::server::Server;
 
 /// Nothing but what comes from here, and no script at all.
@@ -33,7 +34,7 @@ const POLICY: &str = "default-src 'none'; style-src 'self'; img-src 'self'; form
     frame-ancestors 'none'";
 
 /// The pages. No namespace is called `-`: what belongs to none stands below that.
-pub(crate) fn router() -> Router<Arc<Server>> {
+pub(crate) fn router(server: &Arc<Server>) -> Router<Arc<Server>> {
     Router::new()
         .route("/", get(|| async { Redirect::to("/ui") }))
         .route("/ui", get(namespaces))
@@ -44,11 +45,17 @@ pub(crate) fn router() -> Router<Arc<Server>> {
         .route("/ui/{namespace}", get(overview::page))
         .route("/ui/{namespace}/{snapshot}/{archive}", get(browse::page))
         .route("/ui/{namespace}/{snapshot}/{archive}/{*path}", get(browse::page))
-        .layer(from_fn(protect))
+        .layer(from_fn_with_state(Arc::clone(server), protect))
 }
 
 /// Refuses what the page of another site sends, and gives every page its headers.
-async fn protect(request: Request, next: Next) -> Response {
+async fn protect(State(server): State<Arc<Server>>, request: Request, next: Next) -> Response {
+    let peer = request.extensions().get::<Peer>().map_or_else(|| "".into(), |peer| Arc::clone(&peer.address));
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let token = server.know(session::token(request.headers())).ok().flatten();
+    if let (Some(_), Some(activity)) = (&token, request.extensions().get::<Arc<Activity>>()) {
+        activity.is_known();
+    }
     let from = request.headers().get("sec-fetch-site").map(HeaderValue::as_bytes);
     let is_foreign = from.is_some_and(|from| from != b"same-origin" && from != b"none");
     let mut response = match is_foreign && !request.method().is_safe() {
@@ -62,6 +69,9 @@ async fn protect(request: Request, next: Next) -> Response {
     if !headers.contains_key(header::CACHE_CONTROL) {
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     }
+    let token = token.as_ref().map(|token| &*token.id);
+    let status = response.status().as_u16();
+    Told { peer: &peer, token, method: method.as_str(), path: &path, status }.note(&server);
     response
 }
 

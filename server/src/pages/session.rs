@@ -1,18 +1,23 @@
 //! Signing in: the token is kept in a cookie that no script sees and that goes to these pages alone.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use askama::Template;
+use axum::body::Body;
 use axum::extract::{Extension, State};
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Redirect, Response};
-use bytes::Bytes;
 use percent_encoding::percent_decode;
 
 use super::{Refused, rendered};
+use crate::problem::{Problem, ProblemClass};
 use crate::routes::Peer;
 use crate::server::Server;
 
+/// How long the form with a token may be, and how long it may take to come.
+const FORM_MAX: usize = 1024;
+const FORM_TIME_MAX: Duration = Duration::from_secs(10);
 /// What the cookie is called.
 const COOKIE: &str = "diptych";
 
@@ -31,8 +36,13 @@ pub(super) async fn form() -> Response {
 pub(super) async fn sign_in(
     State(server): State<Arc<Server>>,
     peer: Option<Extension<Peer>>,
-    body: Bytes,
+    body: Body,
 ) -> Result<Response, Refused> {
+    // Anybody can send this: what is longer or slower than any token is not waited for.
+    let body = match tokio::time::timeout(FORM_TIME_MAX, axum::body::to_bytes(body, FORM_MAX)).await {
+        Ok(Ok(body)) => body,
+        _ => return Err(Problem::new(ProblemClass::Limit, "this is no form that was filled in here").into()),
+    };
     let token = body.split(|byte| *byte == b'&').find_map(|field| field.strip_prefix(b"token="));
     let token = percent_decode(token.unwrap_or_default()).decode_utf8_lossy().trim().to_owned();
     if server.know(Some(&token))?.is_none() {

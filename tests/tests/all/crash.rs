@@ -6,16 +6,19 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use diptych_backend::faulty::{Faulty, Operation};
 use diptych_backend::memory::{Change, Memory};
 use diptych_backend::{Class as BackendClass, FileKind};
-use diptych_client::backup::{BackupOptions, backup};
+use diptych_client::backup::{BackupOptions, BaseChoice, backup};
 use diptych_client::error::Error;
-use diptych_format::{Class, Digest};
+use diptych_client::progress::Progress;
+use diptych_format::{Class, Digest, Kind, Monitor};
 use diptych_repository::Repository;
-use diptych_repository::repository::OpenError;
+use diptych_repository::documents::SnapshotKind;
+use diptych_repository::repository::{OpenError, StoredSnapshot};
 use diptych_tests::command::{Finished, binary, command, finish};
 use diptych_tests::{Random, TestDir, diptych, tools};
 
@@ -136,6 +139,39 @@ fn a_crash_around_a_checkpoint_loses_nothing() {
     for count in (begun..end).step_by(3).chain(end - 12..=end) {
         history.assert_unharmed(history.memory.after(count));
     }
+}
+
+/// Interrupts a run when it comes to the first file.
+struct AtFirstFile(Arc<AtomicBool>);
+
+impl Monitor for AtFirstFile {
+    fn entry(&self, _: &[u8], kind: Kind) {
+        if kind == Kind::File {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Progress for AtFirstFile {}
+
+/// The last checkpoint of an interrupted run is often the same as the one before, under the same name: it stays.
+#[test]
+fn an_interrupted_run_keeps_its_last_checkpoint() {
+    let history = History::new("interrupted", 100 << 10);
+    let repository = open(Arc::new(history.memory.clone())).unwrap();
+    let begun = repository.snapshots(|damaged| panic!("{damaged:?}")).unwrap().len();
+    let interrupt = Arc::new(AtomicBool::new(false));
+    let often = BackupOptions {
+        checkpoint_every: Duration::ZERO,
+        base: BaseChoice::None,
+        interrupt: interrupt.clone(),
+        ..options(&history.tree)
+    };
+    backup(&repository, &often, Arc::new(AtFirstFile(interrupt))).unwrap_err();
+    let stored = repository.snapshots(|damaged| panic!("{damaged:?}")).unwrap();
+    assert_eq!(stored.len(), begun + 1);
+    let is_partial = |stored: &&StoredSnapshot| stored.document.kind == SnapshotKind::Partial;
+    assert_eq!(stored.iter().filter(is_partial).count(), 1);
 }
 
 /// Runs on a backend that fails once.
