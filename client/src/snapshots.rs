@@ -7,7 +7,9 @@ use std::sync::Arc;
 use diptych_decoder::Archive;
 use diptych_format::Digest;
 use diptych_repository::counters::Counters;
-use diptych_repository::documents::{ArchiveRecord, Body, Snapshot, SnapshotKind, Tombstone};
+use diptych_repository::documents::{
+    ArchiveRecord, Body, Snapshot, SnapshotDocument, SnapshotKind, Tombstone,
+};
 use diptych_repository::repository::{DamagedFile, StoredSnapshot};
 use diptych_repository::stream::{CacheBudget, Caches};
 use diptych_repository::{Repository, StreamReader};
@@ -51,7 +53,10 @@ pub fn list(repository: &Repository, progress: &dyn Progress) -> Result<Vec<List
             tombstones.insert(tombstone.snapshot, (snapshot.id, tombstone.clone()));
         }
     }
-    let replaced: HashSet<Digest> = stored.iter().filter_map(replaced_by).collect();
+    let by_id: HashMap<&Digest, &SnapshotDocument> =
+        stored.iter().map(|stored| (&stored.id, &stored.document)).collect();
+    let replaced: HashSet<Digest> =
+        stored.iter().filter_map(|stored| replaced_by(&stored.document, &by_id)).collect();
     let listed = |StoredSnapshot { id, document }: StoredSnapshot| {
         let is_partial = match document.kind {
             _ if replaced.contains(&id) => return None,
@@ -72,12 +77,16 @@ pub fn list(repository: &Repository, progress: &dyn Progress) -> Result<Vec<List
     Ok(listed)
 }
 
-/// The snapshot that another one replaces. Spec: R-9-5.
-fn replaced_by(stored: &StoredSnapshot) -> Option<Digest> {
-    match (&stored.document.body, stored.document.kind) {
-        (Body::Snapshot(snapshot), SnapshotKind::Snapshot | SnapshotKind::Partial) => snapshot.replaces,
-        _ => None,
-    }
+/// The snapshot that another one replaces: one of its own kind that says the same but for the tags. Whoever may send
+/// snapshots is not to make others' disappear. Spec: R-9-5.
+fn replaced_by(new: &SnapshotDocument, by_id: &HashMap<&Digest, &SnapshotDocument>) -> Option<Digest> {
+    let Body::Snapshot(snapshot) = &new.body else { return None };
+    let id = snapshot.replaces?;
+    let old = by_id.get(&id)?;
+    let Body::Snapshot(replaced) = &old.body else { return None };
+    let says_the_same = *snapshot
+        == Snapshot { tags: snapshot.tags.clone(), replaces: snapshot.replaces, ..replaced.clone() };
+    (old.kind == new.kind && says_the_same).then_some(id)
 }
 
 /// Tells of a file of the repository that is treated as not there.

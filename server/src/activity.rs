@@ -69,7 +69,11 @@ impl Drop for Open {
 }
 
 /// Keeps a request open until its answer has been taken.
-pub(crate) async fn watch(State(activity): State<Arc<Activity>>, mut request: Request, next: Next) -> Response {
+pub(crate) async fn watch(
+    State(activity): State<Arc<Activity>>,
+    mut request: Request,
+    next: Next,
+) -> Response {
     let open = Open::new(Arc::clone(&activity));
     request.extensions_mut().insert(activity);
     next.run(request).await.map(|body| Body::new(Watched { body, _open: open }))

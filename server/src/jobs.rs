@@ -2,6 +2,7 @@
 //! command of its own, one after another. So a schedule says what a person would type, and a job that fails takes
 //! nothing with it.
 
+use std::fmt::Write as _;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -11,12 +12,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use croner::Cron;
+use diptych_backend::FileKind;
 use jiff::{Timestamp, Zoned};
 use serde::{Deserialize, Serialize};
 use tokio::io::AsyncReadExt;
 use tokio_util::sync::CancellationToken;
 
 use crate::namespace::is_name;
+use crate::server::Server;
 
 /// What may be run.
 const VERBS: [&str; 2] = ["forget", "check"];
@@ -107,6 +110,19 @@ pub struct Jobs {
     pub locate: Arc<dyn Fn(&str) -> Option<String> + Send + Sync>,
     /// Where it is written what was run.
     pub log: PathBuf,
+    /// Whose jobs they are.
+    pub server: Arc<Server>,
+}
+
+/// A job that is running.
+#[derive(Clone, Debug)]
+pub struct Running {
+    /// The namespace.
+    pub namespace: String,
+    /// What is run.
+    pub run: String,
+    /// Since when.
+    pub since: Timestamp,
 }
 
 impl Jobs {
@@ -127,7 +143,12 @@ impl Jobs {
             let due = self.jobs.iter().filter(|job| job.next(&from).is_some_and(|at| at <= when));
             for job in due {
                 let done = self.run_one(job, &end).await;
-                tracing::info!(namespace = done.namespace, run = done.run.join(" "), code = done.code, "job");
+                let (namespace, run, code) = (&*done.namespace, done.run.join(" "), done.code);
+                match code {
+                    Some(0) => tracing::info!(namespace, run, code, "job"),
+                    _ => tracing::error!(namespace, run, code, said = done.said, "a job has failed"),
+                }
+                self.server.metrics.job_done(&done);
                 if let Err(error) = append(&self.log, &done) {
                     tracing::error!(%error, "the log of jobs cannot be written");
                 }
@@ -142,10 +163,13 @@ impl Jobs {
 
     async fn run_one(&self, job: &Job, end: &CancellationToken) -> Done {
         let (time, begun) = (Timestamp::now(), Instant::now());
+        let running = Running { namespace: job.namespace.clone(), run: job.run.join(" "), since: time };
+        self.server.set_job(Some(running));
         let (code, said) = match self.start(job, end).await {
             Ok(ended) => ended,
             Err(error) => (None, error.to_string()),
         };
+        self.server.set_job(None);
         let seconds = begun.elapsed().as_secs_f64();
         Done { time, namespace: job.namespace.clone(), run: job.run.clone(), seconds, code, said }
     }
@@ -162,6 +186,14 @@ impl Jobs {
         }
         if let Some(file) = &job.password_file {
             command.arg("--password-file").arg(file);
+        }
+        // There until the job has ended.
+        let senders = match job.run.first() {
+            Some(verb) if verb == "forget" => Some(self.senders(&job.namespace)?),
+            _ => None,
+        };
+        if let Some(senders) = &senders {
+            command.arg("--senders").arg(senders.path());
         }
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         let mut child = command.spawn()?;
@@ -181,6 +213,27 @@ impl Jobs {
         };
         let said = said.await.map_err(io::Error::other)?;
         Ok((status.code(), String::from_utf8_lossy(&said).into_owned()))
+    }
+}
+
+impl Jobs {
+    /// A file that says which domain has sent which snapshot. What a token says of a host is its word; whose snapshots
+    /// they are the server knows by itself, and does not count one's against another's.
+    fn senders(&self, namespace: &str) -> io::Result<tempfile::NamedTempFile> {
+        let mut file = tempfile::NamedTempFile::new()?;
+        let (Some(records), Some(tokens)) = (&self.server.records, &self.server.tokens) else {
+            return Ok(file);
+        };
+        let mut text = String::new();
+        for (name, sent) in records.all(namespace, FileKind::Snapshot)? {
+            let first = sent.into_iter().min_by_key(|(_, record)| record.arrived);
+            if let Some((token, _)) = first {
+                let domain = tokens.domain(&token).unwrap_or(token);
+                let _ = writeln!(text, "{} {domain}", name.encode());
+            }
+        }
+        file.write_all(text.as_bytes())?;
+        Ok(file)
     }
 }
 

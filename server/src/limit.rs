@@ -3,6 +3,9 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+/// The least that is sent at a time, in bytes.
+const PART_MIN: u64 = 1 << 10;
+
 /// A rate that all who share it keep to together.
 pub struct Limit {
     per_second: Option<u64>,
@@ -14,6 +17,11 @@ impl Limit {
     /// So many bytes a second; none: as fast as it goes.
     pub fn new(per_second: Option<u64>) -> Self {
         Self { per_second: per_second.filter(|rate| *rate > 0), through: Mutex::new(Instant::now()) }
+    }
+
+    /// How much to send at a time, up to `most`: several times a second something goes through.
+    pub fn part(&self, most: u64) -> u64 {
+        self.per_second.map_or(most, |rate| (rate / 16).clamp(PART_MIN, most))
     }
 
     /// How long to wait before so many bytes more go through.

@@ -2,13 +2,13 @@
 //!
 //! Spec: protocol.md section 2.
 
-use std::io;
 use std::collections::HashMap;
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::FileTypeExt;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
@@ -121,11 +121,11 @@ async fn serve_async(
         (_, _, None) => Some(Certificate::own(&listen.state, listen.names.clone())?),
     };
     let acceptor = certificate.as_ref().map(Certificate::config).transpose()?.map(TlsAcceptor::from);
-    let end = CancellationToken::new();
+    let (end, jobs_end) = (CancellationToken::new(), CancellationToken::new());
     let connections = Arc::new(Connections {
         router: router(Arc::clone(&server)),
         server: Arc::clone(&server),
-        graceful: GracefulShutdown::new(),
+        graceful: Mutex::new(Some(GracefulShutdown::new())),
         permits: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
         addresses: Arc::default(),
     });
@@ -136,7 +136,7 @@ async fn serve_async(
     });
     let mut tasks = tokio::task::JoinSet::new();
     tasks.spawn({
-        let end = end.clone();
+        let end = jobs_end.clone();
         async move {
             jobs.run(end).await;
             Some(())
@@ -170,13 +170,16 @@ async fn serve_async(
     }
     tracing::info!("the server is about to end");
     server.is_draining.store(true, Ordering::Relaxed);
+    jobs_end.cancel();
+    // Whoever asks meanwhile how the server is has an answer.
+    let graceful = connections.graceful.lock().unwrap_or_else(PoisonError::into_inner).take();
+    if let Some(graceful) = graceful {
+        let _ = tokio::time::timeout(DRAIN_MAX, graceful.shutdown()).await;
+    }
     end.cancel();
     while tasks.join_next().await.is_some() {}
     if let Some(path) = &listen.unix {
         let _ = std::fs::remove_file(path);
-    }
-    if let Some(connections) = Arc::into_inner(connections) {
-        let _ = tokio::time::timeout(DRAIN_MAX, connections.graceful.shutdown()).await;
     }
     Ok(())
 }
@@ -199,7 +202,8 @@ fn bind_unix(path: &PathBuf) -> io::Result<UnixListener> {
 struct Connections {
     router: Router,
     server: Arc<Server>,
-    graceful: GracefulShutdown,
+    /// Ends those that are connected; none once they are to end: who comes then is told so.
+    graceful: Mutex<Option<GracefulShutdown>>,
     permits: Arc<Semaphore>,
     /// How many connections there are from each address.
     addresses: Arc<Mutex<HashMap<IpAddr, usize>>>,
@@ -288,21 +292,24 @@ impl Connections {
     }
 
     /// What is to be done with a stream once it is there.
-    fn serving(
-        &self,
-        peer: Peer,
-        place: Place,
-    ) -> impl FnOnce(Box<dyn Stream>) + Send + 'static + use<> {
+    fn serving(&self, peer: Peer, place: Place) -> impl FnOnce(Box<dyn Stream>) + Send + 'static + use<> {
         let activity = Arc::new(Activity::new());
         let counted = from_fn_with_state(Arc::clone(&activity), activity::watch);
         let router = self.router.clone().layer(axum::Extension(peer)).layer(counted);
         let server = Arc::clone(&self.server);
-        let watcher = self.graceful.watcher();
+        let graceful = self.graceful.lock().unwrap_or_else(PoisonError::into_inner);
+        let watcher = graceful.as_ref().map(GracefulShutdown::watcher);
+        drop(graceful);
         move |stream| {
             server.metrics.connections.fetch_add(1, Ordering::Relaxed);
             let service = TowerToHyperService::new(router);
             let connection = builder().serve_connection(TokioIo::new(stream), service).into_owned();
-            let watched = watcher.watch(connection);
+            let watched = async move {
+                match watcher {
+                    Some(watcher) => watcher.watch(connection).await,
+                    None => connection.await,
+                }
+            };
             tokio::spawn(async move {
                 tokio::select! {
                     // That a client goes away is no event.

@@ -1,7 +1,11 @@
 //! Counters in Prometheus' text format. Spec: P-7-2.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use crate::jobs::Done;
 
 /// What is counted since the server started.
 #[derive(Default)]
@@ -18,6 +22,8 @@ pub struct Metrics {
     pub kept: AtomicU64,
     /// Files that were refused for what they are.
     pub refused: AtomicU64,
+    /// By namespace and verb: jobs that were done, jobs that failed, and when the last one was done, in seconds since 1970.
+    jobs: Mutex<BTreeMap<(String, String), [u64; 3]>>,
 }
 
 impl Metrics {
@@ -27,6 +33,19 @@ impl Metrics {
             usize::from(status / 100).checked_sub(1).and_then(|class| self.requests.get(class))
         {
             count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Counts a job that has ended.
+    pub fn job_done(&self, done: &Done) {
+        let mut jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
+        let verb = done.run.first().cloned().unwrap_or_default();
+        let [successes, failures, last] = jobs.entry((done.namespace.clone(), verb)).or_default();
+        if done.code == Some(0) {
+            *successes += 1;
+            *last = u64::try_from(done.time.as_second()).unwrap_or_default();
+        } else {
+            *failures += 1;
         }
     }
 
@@ -55,6 +74,17 @@ impl Metrics {
             "Files that were refused for what they are.",
             &one(&self.refused),
         );
+        let jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut of_jobs = |place: usize, name: &str, kind: &str, help: &str| {
+            let values = jobs.iter().map(|((namespace, verb), values)| {
+                let value = values.get(place).copied().unwrap_or_default();
+                (format!("{{namespace=\"{namespace}\",verb=\"{verb}\"}}"), value)
+            });
+            put(name, kind, help, &values.collect::<Vec<_>>());
+        };
+        of_jobs(0, "jobs_done_total", "counter", "Jobs that were done.");
+        of_jobs(1, "jobs_failed_total", "counter", "Jobs that failed.");
+        of_jobs(2, "job_last_done_timestamp_seconds", "gauge", "When the last job that was done began.");
         text
     }
 }

@@ -112,7 +112,13 @@ impl Records {
     }
 
     /// Takes back that a token has sent a file, which is not there after all.
-    pub fn take_back(&self, namespace: &str, name: &FileName, token: &str, record: &Record) -> io::Result<()> {
+    pub fn take_back(
+        &self,
+        namespace: &str,
+        name: &FileName,
+        token: &str,
+        record: &Record,
+    ) -> io::Result<()> {
         let key = [&prefix(namespace, name.kind(), Some(name))[..], token.as_bytes()].concat();
         let mut was_there = false;
         self.write(|table| {

@@ -22,8 +22,8 @@ use jiff::Timestamp;
 use tokio::sync::mpsc;
 
 use crate::access::Access;
-use crate::arrive::Arriving;
 use crate::activity::Activity;
+use crate::arrive::Arriving;
 use crate::audit::Line;
 use crate::problem::{Problem, ProblemClass, Result};
 use crate::server::Server;
@@ -389,7 +389,9 @@ async fn take(access: Access, name: FileName, mut body: Body) -> Result<()> {
     }
     // What may take long to look at waits for its turn; documents do not wait for packs.
     let _turns = match name.kind() {
-        FileKind::Data | FileKind::Index => Some((share.validating().await?, server.validating.acquire().await)),
+        FileKind::Data | FileKind::Index => {
+            Some((share.validating().await?, server.validating.acquire().await))
+        }
         _ => None,
     };
     blocking(move || access.keep(&name, file.end())).await

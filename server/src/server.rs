@@ -12,6 +12,7 @@ use tokio::sync::Semaphore;
 
 use crate::access::{Access, failed};
 use crate::audit::Audit;
+use crate::jobs::Running;
 use crate::metrics::Metrics;
 use crate::namespace::Namespaces;
 use crate::problem::{Problem, ProblemClass, Result};
@@ -54,6 +55,8 @@ pub struct Server {
     shares: Mutex<HashMap<String, (Option<u64>, Arc<Share>)>>,
     /// How long a client may send nothing of a file that it is sending.
     pub silence_max: Duration,
+    /// The job that is running.
+    job: Mutex<Option<Running>>,
     /// It takes no new work.
     pub is_draining: AtomicBool,
 }
@@ -86,8 +89,18 @@ impl Server {
             validating: Arc::new(Semaphore::new(VALIDATING_MAX)),
             shares: Mutex::default(),
             silence_max: SILENCE_MAX,
+            job: Mutex::default(),
             is_draining: AtomicBool::new(false),
         })
+    }
+
+    /// The job that is running, if one is.
+    pub fn job(&self) -> Option<Running> {
+        self.job.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn set_job(&self, job: Option<Running>) {
+        *self.job.lock().unwrap_or_else(PoisonError::into_inner) = job;
     }
 
     /// The token that somebody has shown, if it is good anywhere.

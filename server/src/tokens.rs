@@ -239,9 +239,41 @@ impl TokenStore {
         Ok(was_good)
     }
 
+    /// Lets a token be good until another time, or for ever; says whether there was one that was not revoked. It stays the
+    /// same token: whoever has it finds what it has sent.
+    pub fn renew(&self, id: &str, expires: Option<Timestamp>) -> io::Result<bool> {
+        let mut was_good = false;
+        self.change(|tokens| {
+            for token in tokens.iter_mut().filter(|token| token.id == id && !token.revoked) {
+                token.expires = expires;
+                was_good = true;
+            }
+        })?;
+        Ok(was_good)
+    }
+
+    /// What is made here belongs to whoever the state belongs to: the server, as root it may not be.
+    fn give_to_owner(&self, file: &File) -> io::Result<()> {
+        use std::os::unix::fs::{MetadataExt, fchown};
+        let owner = std::fs::metadata(self.path.parent().unwrap_or(Path::new(".")))?;
+        let made = file.metadata()?;
+        match (owner.uid(), owner.gid()) == (made.uid(), made.gid()) {
+            true => Ok(()),
+            false => fchown(file, Some(owner.uid()), Some(owner.gid())),
+        }
+    }
+
     fn change(&self, change: impl FnOnce(&mut Vec<Token>)) -> io::Result<()> {
+        use std::os::unix::fs::OpenOptionsExt;
         let directory = self.path.parent().unwrap_or(Path::new("."));
-        let lock = File::create(directory.join("tokens.lock"))?;
+        let mut options = File::options();
+        let lock = options
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(0o600)
+            .open(directory.join("tokens.lock"))?;
+        self.give_to_owner(&lock)?;
         flock(&lock, FlockOperation::LockExclusive)?;
         let mut tokens = self.list()?;
         change(&mut tokens);
@@ -249,6 +281,7 @@ impl TokenStore {
         let mut file = tempfile::NamedTempFile::new_in(directory)?;
         serde_json::to_writer_pretty(&mut file, &document)?;
         file.write_all(b"\n")?;
+        self.give_to_owner(file.as_file())?;
         file.as_file().sync_all()?;
         file.persist(&self.path).map_err(|error| error.error)?;
         File::open(directory)?.sync_all()?;

@@ -1,18 +1,21 @@
 //! `diptych forget` and `diptych unforget`.
 
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use jiff::tz::TimeZone;
 use jiff::{Span, Timestamp};
 use serde_json::{Map, Value, json};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, InPlace, Result};
 use crate::forget::policy::{Policy, Reason, Rule, parse_span};
-use crate::forget::{Group, GroupBy, GroupKey, check_clock, expires, forget, named, plan, unforget};
+use crate::forget::{Group, GroupBy, GroupKey, Senders, check_clock, expires, forget, named, plan, unforget};
 use crate::list::flush;
 use crate::names;
+use crate::remote::address::Address;
 use crate::snapshots::{self, Filter, Listed, list};
+use diptych_backend::{FileKind, FileName};
+use diptych_format::Digest;
 
 use super::json::{JsonTo, summary_event};
 use super::options::{Common, Json};
@@ -46,6 +49,9 @@ pub struct Arguments {
     /// when its source says that it was made.
     #[arg(long)]
     by_arrival: bool,
+    /// Who has sent which snapshots, as a server knows it that runs this: an id and a word in each line.
+    #[arg(long, value_name = "FILE", hide = true)]
+    senders: Option<PathBuf>,
     /// Forget nothing: say what would be.
     #[arg(short = 'n', long)]
     dry_run: bool,
@@ -146,6 +152,18 @@ fn take_arrival(location: &str, listed: &mut [Listed]) -> Result<()> {
     Ok(())
 }
 
+fn read_senders(path: &Path) -> Result<Senders> {
+    let place = path.display().to_string();
+    let text = std::fs::read_to_string(path).map_err(|error| Error::io(&place, "cannot be read", error))?;
+    let line = |line: &str| {
+        let (id, sender) = line.split_once(' ')?;
+        Some((FileName::decode(FileKind::Snapshot, id)?, sender.to_owned()))
+    };
+    let senders: Option<Vec<_>> = text.lines().map(line).collect();
+    let senders = senders.ok_or_else(|| Error::Usage(format!("{place}: an id and a word are expected")))?;
+    Ok(senders.into_iter().map(|(name, sender)| (Digest(*name.digest()), sender)).collect())
+}
+
 pub(super) fn run(arguments: &Arguments, common: &Common) -> Result<Outcome> {
     let policy = arguments.keep.policy();
     if arguments.snapshots.is_empty() && policy.is_empty() {
@@ -163,7 +181,11 @@ pub(super) fn run(arguments: &Arguments, common: &Common) -> Result<Outcome> {
     let named = named(&listed, &arguments.snapshots)?;
     check_clock(&listed, &named, now)?;
     let groups = match arguments.snapshots.is_empty() {
-        true => plan(&listed, &arguments.filter.filter(), &policy, arguments.group_by, &TimeZone::system())?,
+        true => {
+            let senders = arguments.senders.as_deref().map(read_senders).transpose()?.unwrap_or_default();
+            let filter = arguments.filter.filter();
+            plan(&listed, &filter, &policy, arguments.group_by, &senders, &TimeZone::system())?
+        }
         false => Vec::new(),
     };
     let forgotten: Vec<&Listed> = groups.iter().flat_map(Group::forgotten).chain(&named).collect();
@@ -175,6 +197,10 @@ pub(super) fn run(arguments: &Arguments, common: &Common) -> Result<Outcome> {
     let expires = expires(now, arguments.expire)?;
     if !arguments.dry_run {
         forget(&repository, forgotten.iter().copied(), now, expires)?;
+        if Address::parse(&arguments.repository.repository).is_none() {
+            // Those who send to an encrypted repository through a server cannot: they may remove nothing.
+            repository.index().merge_levels().in_place(repository.backend().location())?;
+        }
     }
     if arguments.json.json {
         JsonTo::Output.send(&summary_event(

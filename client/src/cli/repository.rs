@@ -92,6 +92,7 @@ impl RemoteOptions {
             fingerprint: fingerprint.transpose()?,
             upload_max: self.limit_upload,
             download_max: self.limit_download,
+            notice: Some(|what| super::output::say(&format!("diptych: {what}"))),
         })
     }
 }

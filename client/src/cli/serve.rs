@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use diptych_server::jobs::{Config, Jobs};
+use clap::Parser;
+use diptych_server::jobs::{Config, Job, Jobs};
 use diptych_server::{Listen, Namespace, Namespaces, Server};
 
 use super::options::Common;
@@ -142,7 +143,9 @@ pub(super) fn run(arguments: &Arguments, common: &Common) -> Result<Outcome> {
             let place = path.display().to_string();
             let text =
                 std::fs::read_to_string(path).map_err(|error| Error::io(&place, "cannot be read", error))?;
-            Config::parse(&text).map_err(|what| Error::Usage(format!("{place}: {what}")))?
+            let config = Config::parse(&text).map_err(|what| Error::Usage(format!("{place}: {what}")))?;
+            config.jobs.iter().try_for_each(|job| check_job(job, &place))?;
+            config
         }
     };
     start_log(arguments.log, arguments.stdio);
@@ -162,14 +165,27 @@ pub(super) fn run(arguments: &Arguments, common: &Common) -> Result<Outcome> {
         names: vec!["localhost".to_owned(), host_name()],
     };
     let program = std::env::current_exe().map_err(|error| failed(Path::new("this program"), error))?;
-    let jobs = Jobs { program, jobs: config.jobs, locate: locate(arguments), log: state.join("jobs.log") };
+    let (server, locate, log) = (Arc::new(server), locate(arguments), state.join("jobs.log"));
+    let jobs = Jobs { program, jobs: config.jobs, locate, log, server: Arc::clone(&server) };
     let interrupt = signals::watch();
-    let served = diptych_server::serve(Arc::new(server), &listen, &interrupt, jobs, |listening| {
+    let served = diptych_server::serve(server, &listen, &interrupt, jobs, |listening| {
         if !common.quiet {
             output::say(&format!("serving at {listening}"));
         }
     });
     served.map(|()| Outcome::Done).map_err(|error| failed(Path::new("the server"), error))
+}
+
+/// A job that cannot be run is told when the server starts, and not at night.
+fn check_job(job: &Job, place: &str) -> Result<()> {
+    let told = |what: String| Error::Usage(format!("{place}: job {:?}: {what}", job.run.join(" ")));
+    let words = std::iter::once("diptych").chain(job.run.iter().map(String::as_str));
+    let with_repository = words.chain(["--repo", "/"]);
+    super::Cli::try_parse_from(with_repository).map_err(|error| told(error.to_string()))?;
+    if let Some(file) = &job.password_file {
+        std::fs::File::open(file).map_err(|error| told(format!("{}: {error}", file.display())))?;
+    }
+    Ok(())
 }
 
 /// Where jobs find a namespace's repository.

@@ -10,7 +10,7 @@ use super::output;
 use super::serve::StateOptions;
 use super::snapshots::show_time;
 use crate::error::{Error, Result};
-use crate::size::parse_size;
+use crate::size::{parse_size, show_size};
 
 /// Make, list and revoke the tokens with which clients come to a server on this machine.
 #[derive(clap::Args)]
@@ -26,6 +26,7 @@ pub struct Arguments {
 enum TokenVerb {
     Create(Create),
     List(List),
+    Renew(Renew),
     Revoke(Revoke),
 }
 
@@ -53,10 +54,10 @@ struct Create {
     #[arg(long, value_name = "DOMAIN")]
     domain: Option<String>,
     /// Bytes that it may have on the server.
-    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    #[arg(long, value_name = "SIZE", value_parser = parse_above_zero)]
     quota: Option<u64>,
     /// Bytes that it may send, and fetch, in a second.
-    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    #[arg(long, value_name = "SIZE", value_parser = parse_above_zero)]
     rate: Option<u64>,
     /// When it ends: in so many days (90d) or hours (12h).
     #[arg(long, value_name = "TIME", value_parser = parse_period)]
@@ -78,6 +79,21 @@ struct List {
     state: StateOptions,
 }
 
+/// Let a token be good for longer. It stays the same, and who has it finds what it has sent: a new one would not.
+#[derive(clap::Args)]
+#[command(after_help = "Example:
+  diptych token renew 4f3a9c01 --expires 90d")]
+struct Renew {
+    /// Its id, as `token list` shows it.
+    #[arg(value_name = "ID")]
+    id: String,
+    /// When it ends: in so many days (90d) or hours (12h) from now [default: never].
+    #[arg(long, value_name = "TIME", value_parser = parse_period)]
+    expires: Option<SignedDuration>,
+    #[command(flatten)]
+    state: StateOptions,
+}
+
 /// Revoke a token. A server that runs refuses it from the next request on.
 #[derive(clap::Args)]
 #[command(after_help = "Example:
@@ -88,6 +104,13 @@ struct Revoke {
     id: String,
     #[command(flatten)]
     state: StateOptions,
+}
+
+fn parse_above_zero(text: &str) -> std::result::Result<u64, String> {
+    match parse_size(text)? {
+        0 => Err("leave it out for no limit".to_owned()),
+        size => Ok(size),
+    }
 }
 
 fn parse_period(text: &str) -> std::result::Result<SignedDuration, String> {
@@ -105,6 +128,7 @@ pub(super) fn run(arguments: &Arguments, common: &Common) -> Result<Outcome> {
     match &arguments.verb {
         TokenVerb::Create(create) => self::create(create),
         TokenVerb::List(list) => self::list(list),
+        TokenVerb::Renew(renew) => self::renew(renew, common),
         TokenVerb::Revoke(revoke) => self::revoke(revoke, common),
     }
 }
@@ -152,8 +176,12 @@ fn list(arguments: &List) -> Result<Outcome> {
                     (false, Some(expires)) => format!("until {}", show_time(expires)),
                     (false, None) => "good".to_owned(),
                 };
+                let limit = |name: &str, bytes: Option<u64>| {
+                    bytes.map(|bytes| format!(", {name} {}", show_size(bytes))).unwrap_or_default()
+                };
+                let limits = limit("quota", token.quota) + &limit("rate", token.rate);
                 format!(
-                    "{}  {:<20}  {:<12}  {:<12}  {:<24}  {state}",
+                    "{}  {:<20}  {:<12}  {:<12}  {:<24}  {state}{limits}",
                     token.id,
                     crate::names::tame(&token.name),
                     token.namespace.as_deref().unwrap_or("*"),
@@ -169,13 +197,25 @@ fn list(arguments: &List) -> Result<Outcome> {
     Ok(Outcome::Done)
 }
 
+fn renew(arguments: &Renew, common: &Common) -> Result<Outcome> {
+    let expires = arguments.expires.map(|period| Timestamp::now() + period);
+    if !open(&arguments.state)?.renew(&arguments.id, expires).map_err(failed)? {
+        return Err(unknown(&arguments.id));
+    }
+    if !common.quiet {
+        let until = expires.map_or("for ever".to_owned(), |time| format!("until {}", show_time(time)));
+        output::say(&format!("token {} is good {until}", arguments.id));
+    }
+    Ok(Outcome::Done)
+}
+
+fn unknown(id: &str) -> Error {
+    Error::missing(id, "no token that was not revoked has this id", "`diptych token list` shows them.")
+}
+
 fn revoke(arguments: &Revoke, common: &Common) -> Result<Outcome> {
     if !open(&arguments.state)?.revoke(&arguments.id).map_err(failed)? {
-        return Err(Error::missing(
-            &arguments.id,
-            "no good token has this id",
-            "`diptych token list` shows them.",
-        ));
+        return Err(unknown(&arguments.id));
     }
     if !common.quiet {
         output::say(&format!("token {} revoked", arguments.id));

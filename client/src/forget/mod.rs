@@ -6,7 +6,7 @@
 
 pub mod policy;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use diptych_format::Digest;
 use diptych_repository::Repository;
@@ -41,15 +41,21 @@ pub struct GroupKey {
     pub paths: Option<BTreeSet<Vec<u8>>>,
     /// The tags.
     pub tags: Option<BTreeSet<String>>,
+    /// Who has sent them, where that is known.
+    pub sender: Option<String>,
 }
 
+/// Who has sent which snapshots. Those of different senders are never counted together: a host is what a sender says.
+pub type Senders = HashMap<Digest, String>;
+
 impl GroupBy {
-    fn key(self, snapshot: &Snapshot) -> GroupKey {
+    fn key(self, Listed { id, snapshot, .. }: &Listed, senders: &Senders) -> GroupKey {
         let paths = || snapshot.archives.iter().map(|archive| source_of(archive).to_vec()).collect();
         GroupKey {
             host: self.host.then(|| snapshot.host.clone()),
             paths: self.paths.then(paths),
             tags: self.tags.then(|| snapshot.tags.iter().cloned().collect()),
+            sender: senders.get(id).cloned(),
         }
     }
 }
@@ -92,12 +98,13 @@ pub fn plan(
     filter: &Filter,
     policy: &Policy,
     group_by: GroupBy,
+    senders: &Senders,
     zone: &TimeZone,
 ) -> Result<Vec<Group>> {
     let mut groups: BTreeMap<GroupKey, Vec<Listed>> = BTreeMap::new();
     for listed in listed.iter().filter(|listed| listed.forgotten.is_none() && filter.takes(&listed.snapshot))
     {
-        groups.entry(group_by.key(&listed.snapshot)).or_default().push(listed.clone());
+        groups.entry(group_by.key(listed, senders)).or_default().push(listed.clone());
     }
     let group = |(key, members): (GroupKey, Vec<Listed>)| {
         let candidates: Vec<Candidate<'_>> = members.iter().map(Candidate::of).collect();

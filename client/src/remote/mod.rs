@@ -57,6 +57,8 @@ pub struct Credentials {
     pub download_max: Option<u64>,
     /// How long a server that does not answer is asked again; two minutes unless it is said.
     pub try_for: Option<Duration>,
+    /// Is told what people should know while it is tried again.
+    pub notice: Option<fn(&str)>,
 }
 
 /// Where on this machine is kept what belongs to a location, if there is a place for such things.

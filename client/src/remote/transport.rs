@@ -40,6 +40,8 @@ const SILENCE_MAX: Duration = Duration::from_secs(90);
 const PROBLEM_MAX: u64 = 64 << 10;
 /// How much of a file is read at once, and how many such parts wait.
 const PART: u64 = 256 << 10;
+/// After what time people are told that a server does not answer.
+const TOLD_AFTER: Duration = Duration::from_secs(3);
 const PARTS_MAX: usize = 4;
 
 /// A request.
@@ -201,7 +203,7 @@ impl Transport {
     pub fn fetch(&self, ask: &Ask, take: &mut Take<'_>) -> Result<Option<u64>> {
         let mut failing = Instant::now();
         let mut pause = PAUSE_MIN;
-        let mut attempts = 0;
+        let (mut attempts, mut was_told) = (0, false);
         loop {
             attempts += 1;
             let begun = Instant::now();
@@ -218,7 +220,7 @@ impl Transport {
             );
             // A connection that carried something for a while was one: that it broke is the first failure, not another one.
             if begun.elapsed() > CARRIED_MIN
-                && lost.kind() != io::ErrorKind::TimedOut
+                && !matches!(lost.kind(), io::ErrorKind::TimedOut | io::ErrorKind::ResourceBusy)
                 && attempts < ATTEMPTS_MAX
             {
                 (failing, pause) = (Instant::now(), PAUSE_MIN);
@@ -226,6 +228,15 @@ impl Transport {
             if is_final || failing.elapsed() + pause > self.credentials.try_for.unwrap_or(TRY_FOR) {
                 let what = format!("{}: the server cannot be reached", self.location());
                 return Err(Error::io(what, lost));
+            }
+            if !was_told && (failing.elapsed() > TOLD_AFTER || begun.elapsed() > TOLD_AFTER) {
+                was_told = true;
+                let try_for = self.credentials.try_for.unwrap_or(TRY_FOR).as_secs();
+                let what = format!(
+                    "{}: the server cannot be reached ({lost}); it is tried again for {try_for} s",
+                    self.location()
+                );
+                self.credentials.notice.inspect(|notice| notice(&what));
             }
             std::thread::sleep(pause.mul_f64(jitter()));
             pause = (pause * 2).min(PAUSE_MAX);
@@ -302,7 +313,7 @@ impl Transport {
             StatusCode::NOT_IMPLEMENTED => Class::Unsupported,
             StatusCode::INSUFFICIENT_STORAGE => Class::Full,
             StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
-                return Failure::Lost(io::Error::other(detail));
+                return Failure::Lost(io::Error::new(io::ErrorKind::ResourceBusy, detail));
             }
             _ => Class::Io,
         };
@@ -353,9 +364,11 @@ fn send_parts(sent: &Sent, limit: &Limit, parts: &mpsc::Sender<io::Result<Bytes>
     }
     let Some(rest) = &sent.rest else { return };
     let end = sent.length - sent.start.len() as u64;
+    // Streams take turns: on a slow line each is to have one often enough for the server to see that it goes on.
+    let most = limit.part(PART);
     let mut offset = 0;
     while offset < end {
-        let mut part = vec![0; (end - offset).min(PART) as usize];
+        let mut part = vec![0; (end - offset).min(most) as usize];
         let read = rest.read_exact_at(&mut part, offset);
         offset += part.len() as u64;
         std::thread::sleep(limit.delay(part.len()));

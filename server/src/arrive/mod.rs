@@ -125,7 +125,8 @@ fn index_length(start: &[u8]) -> Result<u64> {
     let header = IndexHeader::decode(start)?;
     let is_fine = header.fan_bits > 0 && header.chunks >> (header.fan_bits - 1) == 0;
     if is_fine || u64::from(header.packs) > header.chunks || header.replaces > REPLACES_MAX {
-        let what = "the index has a finer fan-out, more packs or more files that it replaces than its rows can need";
+        let what =
+            "the index has a finer fan-out, more packs or more files that it replaces than its rows can need";
         return Err(Problem::new(ProblemClass::Limit, what));
     }
     Ok(header.layout().mac + size_of::<Digest>() as u64)

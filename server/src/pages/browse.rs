@@ -85,7 +85,12 @@ pub(super) async fn page(
             if found.entry.kind()? != Kind::File {
                 return Err(Problem::missing(&show(&path)));
             }
-            return Ok(Answer::Response(download::file(&opened.archive, opened.payload, &found, download::Turn::of(&access)?)?));
+            return Ok(Answer::Response(download::file(
+                &opened.archive,
+                opened.payload,
+                &found,
+                download::Turn::of(&access)?,
+            )?));
         }
         if let Some(form) = &asked.download {
             let name = path.rsplit(|byte| *byte == b'/').next().filter(|name| !name.is_empty());
@@ -93,7 +98,8 @@ pub(super) async fn page(
             let name = name.or_else(|| source.rsplit(|byte| *byte == b'/').find(|name| !name.is_empty()));
             let name = name.unwrap_or(b"root").to_vec();
             let Opened { archive, payload, .. } = opened;
-            let taken = download::Taken { archive, payload, found, name, turn: download::Turn::of(&access)? };
+            let taken =
+                download::Taken { archive, payload, found, path, name, turn: download::Turn::of(&access)? };
             return match &**form {
                 "tar" => Ok(Answer::Response(taken.tar())),
                 "zip" => Ok(Answer::Response(taken.zip())),

@@ -1,9 +1,6 @@
 //! Files and directories to take away: a file as it is, a directory as tar or zip.
 
-use std::ffi::OsStr;
-use std::io::{self, Read, Write};
-use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::io::{self, Write};
 use std::sync::Arc;
 
 use axum::body::Body;
@@ -15,6 +12,7 @@ use diptych_format::{Error, Kind};
 use diptych_repository::StreamReader;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
+use super::as_tar::AsTar;
 use super::content::Content;
 use super::names::{to_address, to_text};
 use crate::access::Access;
@@ -122,6 +120,8 @@ pub(super) struct Taken {
     pub archive: Archive,
     pub payload: Arc<StreamReader>,
     pub found: Found,
+    /// Its path in the archive.
+    pub path: Vec<u8>,
     pub name: Vec<u8>,
     pub turn: Turn,
 }
@@ -129,19 +129,18 @@ pub(super) struct Taken {
 impl Taken {
     /// As tar.
     pub fn tar(self) -> Response {
-        let Self { archive, payload, found, name, turn } = self;
+        let Self { archive, payload, found, path, name, turn } = self;
         answer(&[&name, &b".tar"[..]].concat(), "application/x-tar", turn, move |out| {
-            let mut builder = tar::Builder::new(out);
-            builder.mode(tar::HeaderMode::Complete);
-            let mut tar = Tar { builder, payload };
+            let tar = AsTar::new(out, &archive, payload, path, &name);
+            let mut tar = tar.map_err(io::Error::other)?;
             archive.walk(&found, &name, &mut tar).map_err(io::Error::other)?;
-            tar.builder.into_inner().map(drop)
+            tar.finish()
         })
     }
 
     /// As zip, which keeps less of what a file is, and which every machine can open.
     pub fn zip(self) -> Response {
-        let Self { archive, payload, found, name, turn } = self;
+        let Self { archive, payload, found, name, turn, .. } = self;
         answer(&[&name, &b".zip"[..]].concat(), "application/zip", turn, move |out| {
             let mut zip = Zip { writer: zip::ZipWriter::new_stream(out), payload };
             archive.walk(&found, &name, &mut zip).map_err(io::Error::other)?;
@@ -202,73 +201,5 @@ impl Visitor for Zip<'_> {
             // zip has nothing for the rest.
             _ => Ok(()),
         }
-    }
-}
-
-struct Tar<'o> {
-    builder: tar::Builder<&'o mut dyn Write>,
-    payload: Arc<StreamReader>,
-}
-
-impl Tar<'_> {
-    fn header(row: &Row<'_>, kind: tar::EntryType) -> tar::Header {
-        let mut header = tar::Header::new_gnu();
-        header.set_entry_type(kind);
-        header.set_mode(row.mode() & 0o7777);
-        header.set_uid(row.uid().into());
-        header.set_gid(row.gid().into());
-        // A tar of this form knows nothing before 1970.
-        header.set_mtime(u64::try_from(row.mtime().seconds).unwrap_or_default());
-        header.set_size(0);
-        header
-    }
-
-    fn append(&mut self, path: &[u8], mut header: tar::Header, from: impl Read) -> Result<(), Error> {
-        let path = Path::new(OsStr::from_bytes(path));
-        let appended = self.builder.append_data(&mut header, path, from);
-        appended.map_err(|error| Error::io("the tar cannot be written", error))
-    }
-}
-
-impl Visitor for Tar<'_> {
-    fn enter(&mut self, path: &[u8], row: &Row<'_>) -> Result<Descend, Error> {
-        self.append(path, Self::header(row, tar::EntryType::Directory), io::empty())?;
-        Ok(Descend::Enter)
-    }
-
-    fn entry(&mut self, path: &[u8], row: &Row<'_>) -> Result<(), Error> {
-        let kind = match row.kind() {
-            Kind::File => {
-                let content = row.content()?;
-                let mut header = Self::header(row, tar::EntryType::Regular);
-                header.set_size(content.size);
-                let from = Content::new(Arc::clone(&self.payload), content);
-                return self.append(path, header, from);
-            }
-            Kind::Symlink => {
-                let mut header = Self::header(row, tar::EntryType::Symlink);
-                let (path, target) = (Path::new(OsStr::from_bytes(path)), OsStr::from_bytes(row.target()));
-                // As it is: a target is not this server's to tidy up.
-                let literal = header.set_link_name_literal(target.as_bytes());
-                let appended = match literal {
-                    Ok(()) => self.builder.append_data(&mut header, path, io::empty()),
-                    // It is too long for a header alone.
-                    Err(_) => self.builder.append_link(&mut header, path, target),
-                };
-                return appended.map_err(|error| Error::io("the tar cannot be written", error));
-            }
-            Kind::Fifo => tar::EntryType::Fifo,
-            Kind::CharDevice => tar::EntryType::Char,
-            Kind::BlockDevice => tar::EntryType::Block,
-            // tar has nothing for the rest.
-            _ => return Ok(()),
-        };
-        let mut header = Self::header(row, kind);
-        if kind != tar::EntryType::Fifo {
-            let (major, minor) = row.device();
-            let set = header.set_device_major(major).and_then(|()| header.set_device_minor(minor));
-            set.map_err(|error| Error::io("the tar cannot be written", error))?;
-        }
-        self.append(path, header, io::empty())
     }
 }

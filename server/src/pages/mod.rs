@@ -4,6 +4,7 @@
 //! signs in has the rights of the token that was given, as on every other path. Reading order: [`session`] (who is there),
 //! [`overview`] (a namespace), [`browse`] (a directory), [`download`].
 
+mod as_tar;
 mod browse;
 mod content;
 mod download;

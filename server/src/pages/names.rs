@@ -9,6 +9,9 @@ use crate::access::failed;
 use crate::namespace::is_name;
 use crate::problem::Result;
 
+/// Longest name that is shown whole, in bytes.
+const SHOWN_MAX: usize = 1024;
+
 /// What stands for itself in an address.
 const KEPT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/');
 
@@ -22,17 +25,19 @@ pub(super) fn from_address(text: &str) -> Vec<u8> {
     percent_decode(text.as_bytes()).collect()
 }
 
-/// A name for people: what no page can show is shown by a mark.
+/// A name for people: what no page can show is shown by a mark, and of what is too long only so much.
 pub(super) fn show(name: &[u8]) -> String {
-    let text = String::from_utf8_lossy(name);
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+    let text = String::from_utf8_lossy(name.get(..SHOWN_MAX).unwrap_or(name));
+    let end = if name.len() > SHOWN_MAX { "\u{2026}" } else { "" };
+    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).chain(end.chars()).collect()
 }
 
-/// A path as text, for what knows no other: bytes that are none stand as digits, so that no two paths become one.
+/// A path as text, for what knows no other: bytes that are none stand as digits, and so does the backslash, so that no two
+/// paths become one. On some systems a backslash stands between directories, and a name is not to lead out of one.
 pub(super) fn to_text(path: &[u8]) -> String {
     let mut text = String::new();
     for chunk in path.utf8_chunks() {
-        text.push_str(chunk.valid());
+        text.push_str(&chunk.valid().replace('\\', "\\x5C"));
         chunk.invalid().iter().for_each(|byte| text.push_str(&format!("\\x{byte:02X}")));
     }
     text
@@ -82,6 +87,7 @@ mod tests {
             assert_eq!(from_address(&to_address(path)), path);
         }
         assert_eq!(to_text(b"a/\xff\xc3\xa9"), "a/\\xFF\u{e9}");
+        assert_eq!(to_text(br"0..\..\xFF"), r"0..\x5C..\x5CxFF");
         assert_eq!(to_address(b"a/<"), "a/%3C");
         assert_eq!(show(b"a\n\x1bb"), "a\u{fffd}\u{fffd}b");
     }

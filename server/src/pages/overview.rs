@@ -1,6 +1,6 @@
 //! A namespace: its snapshots, what each has added, how it has grown, and what is going on.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::{Read, Seek, SeekFrom};
 use std::sync::Arc;
 
@@ -25,6 +25,8 @@ use crate::server::Server;
 /// How much of the log of jobs is looked at, and how many jobs are shown.
 const LOG_TAIL: u64 = 256 << 10;
 const JOBS_MAX: usize = 20;
+/// Archives and tags of a snapshot that are shown.
+const PARTS_MAX: usize = 50;
 /// Snapshots that are shown, the newest.
 const SNAPSHOTS_MAX: usize = 1000;
 
@@ -94,25 +96,43 @@ fn make(access: &Access) -> Result<Page> {
             growth.add(*arrived, listed.length);
         }
     });
-    let mut snapshots = Vec::new();
+    let (mut snapshots, mut forgotten, mut count_all) = (Vec::new(), HashSet::new(), 0);
     for file in &listed {
         let bytes = match access.namespace.read(&file.name) {
             Err(error) if error.class == ProblemClass::Missing => continue,
             bytes => bytes?,
         };
-        snapshots.extend(shown(access, &arrivals, &file.name, &bytes, facts.is_encrypted));
+        match look_at(access, &arrivals, &file.name, &bytes, facts.is_encrypted) {
+            None => {}
+            Some(Found::Forgotten(id)) => {
+                forgotten.insert(id);
+            }
+            Some(Found::Snapshot(time, shown)) => {
+                snapshots.push((time, shown));
+                count_all += 1;
+            }
+        }
+        // No more are kept than are shown, twice at most.
+        if snapshots.len() >= 2 * SNAPSHOTS_MAX {
+            keep_newest(&mut snapshots);
+        }
     }
-    snapshots.sort_by_key(|(time, _)| std::cmp::Reverse(*time));
+    keep_newest(&mut snapshots);
+    let gone = snapshots.iter_mut().filter(|(_, shown)| forgotten.contains(&shown.id));
+    gone.for_each(|(_, shown)| shown.note = "forgotten");
     let stored: u64 = packs.iter().chain(&indexes).chain(&listed).map(|listed| listed.length).sum();
     let count = |count: usize, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
     let totals = format!(
         "{} in {}, {}",
         show_size(stored),
         count(packs.len(), "pack"),
-        count(snapshots.len(), "snapshot")
+        match forgotten.len() {
+            0 => count(count_all, "snapshot"),
+            _ => format!("{}, some of them forgotten", count(count_all, "snapshot")),
+        }
     );
-    let left_out = snapshots.len().saturating_sub(SNAPSHOTS_MAX);
-    let snapshots = snapshots.into_iter().take(SNAPSHOTS_MAX).map(|(_, shown)| shown).collect();
+    let left_out = count_all.saturating_sub(snapshots.len());
+    let snapshots = snapshots.into_iter().map(|(_, shown)| shown).collect();
     Ok(Page {
         namespace: access.namespace.name.clone(),
         is_encrypted: facts.is_encrypted,
@@ -124,6 +144,11 @@ fn make(access: &Access) -> Result<Page> {
         left_out,
         jobs: jobs(access)?,
     })
+}
+
+fn keep_newest(snapshots: &mut Vec<(Timestamp, Shown)>) {
+    snapshots.sort_by_key(|(time, _)| std::cmp::Reverse(*time));
+    snapshots.truncate(SNAPSHOTS_MAX);
 }
 
 /// When files came, and from whom.
@@ -172,18 +197,35 @@ impl Arrivals {
     }
 }
 
-/// What is shown of a snapshot, with what it is sorted by; none of what is no snapshot for people.
-fn shown(
+/// What a file of snapshots is for this page.
+enum Found {
+    /// A snapshot, with what it is sorted by.
+    Snapshot(Timestamp, Shown),
+    /// It says that this one is forgotten.
+    Forgotten(String),
+}
+
+/// What there is to be shown of a file; none of what is nothing for people.
+fn look_at(
     access: &Access,
     arrivals: &Arrivals,
     name: &FileName,
     bytes: &[u8],
     is_encrypted: bool,
-) -> Option<(Timestamp, Shown)> {
+) -> Option<Found> {
     let kind = Envelope::decode(bytes).ok()?.kind;
+    let decode = || {
+        let id = access.namespace.facts().ok()?.id;
+        Some(SnapshotDocument::decode(bytes, &DocumentKeys::plain(), &id).ok()?.body)
+    };
     let note = match kind {
         SnapshotKind::Snapshot => "",
         SnapshotKind::Partial => "partial",
+        SnapshotKind::Tombstone if !is_encrypted => {
+            let Body::Tombstone(tombstone) = decode()? else { return None };
+            let name = FileName::new(FileKind::Snapshot, tombstone.snapshot.0);
+            return Some(Found::Forgotten(name.encode()));
+        }
         SnapshotKind::Pending | SnapshotKind::Tombstone => return None,
     };
     let id = name.encode();
@@ -207,22 +249,22 @@ fn shown(
     };
     let mut time = arrived.unwrap_or_default();
     if !is_encrypted {
-        let id = access.namespace.facts().ok()?.id;
-        let document = SnapshotDocument::decode(bytes, &DocumentKeys::plain(), &id).ok()?;
-        let Body::Snapshot(snapshot) = document.body else { return None };
+        let Body::Snapshot(snapshot) = decode()? else { return None };
         time = snapshot.time;
         shown.time = show_time(snapshot.time);
         shown.who = show(snapshot.host.as_bytes());
-        shown.tags = show(snapshot.tags.join(", ").as_bytes());
+        let tags: Vec<String> =
+            snapshot.tags.iter().take(PARTS_MAX).map(|tag| show(tag.as_bytes())).collect();
+        shown.tags = tags.join(", ");
         shown.size = show_size(snapshot.archives.iter().map(|archive| archive.content_bytes).sum());
         let entries: u64 = snapshot.archives.iter().map(|archive| archive.entries).sum();
         shown.entries = entries.to_string();
         let source = |(place, archive): (usize, &diptych_repository::documents::ArchiveRecord)| {
             (place, show(archive.path.as_deref().unwrap_or(&archive.name)))
         };
-        shown.archives = snapshot.archives.iter().enumerate().map(source).collect();
+        shown.archives = snapshot.archives.iter().enumerate().take(PARTS_MAX).map(source).collect();
     }
-    Some((time, shown))
+    Some(Found::Snapshot(time, shown))
 }
 
 fn moment(milliseconds: u64) -> Timestamp {
@@ -232,9 +274,12 @@ fn moment(milliseconds: u64) -> Timestamp {
         .unwrap_or_default()
 }
 
-/// Who holds a lease.
+/// Who holds a lease, and the job that the server runs.
 fn running(access: &Access, arrivals: &Arrivals) -> Result<Vec<Running>> {
     let mut running = Vec::new();
+    if let Some(job) = access.server.job().filter(|job| job.namespace == access.namespace.name) {
+        running.push(Running { who: format!("this server: {}", job.run), since: show_time(job.since) });
+    }
     for listed in access.list(FileKind::Lease)? {
         if let Some((arrived, token)) = arrivals.files.get(&listed.name) {
             let tokens = access.server.tokens.as_ref();

@@ -15,7 +15,7 @@ use diptych_backend::{Class as BackendClass, FileKind};
 use diptych_client::backup::{BackupOptions, BaseChoice, backup};
 use diptych_client::error::Error;
 use diptych_client::progress::Progress;
-use diptych_format::{Class, Digest, Kind, Monitor};
+use diptych_format::{Class, Digest, Kind, Monitor, Problem};
 use diptych_repository::Repository;
 use diptych_repository::documents::SnapshotKind;
 use diptych_repository::repository::{OpenError, StoredSnapshot};
@@ -149,6 +149,12 @@ impl Monitor for AtFirstFile {
         if kind == Kind::File {
             self.0.store(true, Ordering::Relaxed);
         }
+    }
+
+    fn bytes(&self, _: u64) {}
+
+    fn problem(&self, problem: Problem) {
+        assert!(problem.what.contains("is kept as partial snapshot"), "{problem:?}");
     }
 }
 

@@ -58,6 +58,23 @@ pub fn small_tree() -> Tree {
     }
 }
 
+/// What one sender says of a host does not make another's snapshots forgotten, where it is known who sent which.
+#[test]
+fn senders_are_not_counted_together() {
+    let dir = with_repository("forget-senders");
+    fs::create_dir(dir.join("tree")).unwrap();
+    let ids = [("web", "1"), ("web", "2"), ("other", "3")].map(|(sender, content)| {
+        fs::write(dir.join("tree/file"), content).unwrap();
+        (backup(&dir, ""), sender)
+    });
+    let senders: Vec<String> = ids.iter().map(|(id, sender)| format!("{id} {sender}\n")).collect();
+    fs::write(dir.join("senders"), senders.concat()).unwrap();
+    let text = run(&dir, "forget --keep-last 1 --senders senders").assert_code(0).text();
+    // One of each is kept.
+    assert!(text.contains(&format!("forget {}", &ids[0].0[..8])), "{text}");
+    assert_eq!(text.matches("forget ").count(), 1, "{text}");
+}
+
 #[test]
 fn ls_shows_a_directory_with_paths_of_the_source() {
     let dir = with_repository("ls");

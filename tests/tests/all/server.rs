@@ -148,10 +148,9 @@ fn without_a_good_token_there_is_nothing() {
     let metrics = String::from_utf8(metrics).unwrap();
     assert!(status == 200 && metrics.contains("diptych_requests_total{status=\"4xx\"}"), "{metrics}");
     let audit = fs::read_to_string(served.directory.join("state/audit.log")).unwrap();
-    assert!(
-        audit.lines().any(|line| line.contains("\"DELETE\"") && line.contains("\"status\":401")),
-        "{audit}"
-    );
+    assert!(audit.lines().any(|line| line.contains("\"PUT\"") && line.contains("\"status\":201")), "{audit}");
+    // Whoever has no good token changes nothing, and does not fill the disk with lines.
+    assert!(!audit.contains("401"), "{audit}");
     assert!(!audit.contains(&admin), "{audit}");
 }
 
@@ -367,14 +366,44 @@ fn id_of(snapshot: &[u8]) -> RepositoryId {
 fn a_client_that_appends_keeps_its_indexes_few() {
     let served = Served::plain("server-indexes");
     let (admin, append) = (served.admin(), served.append("main"));
-    served.run(&admin, &["init"]).assert_code(0);
+    served.run_plain(&admin, &["init", "--no-encryption"]).assert_code(0);
     fs::create_dir(served.directory.join("one")).unwrap();
     for n in 0..10 {
         fs::write(served.directory.join("one/file"), n.to_string()).unwrap();
-        served.run(&append, &["backup", "one"]).assert_code(0);
+        served.run_plain(&append, &["backup", "one"]).assert_code(0);
     }
     let files = names(&served.local("main").join("index")).len();
     assert!(files < 8, "{files}");
+    served.run_plain(&admin, &["check", "--read-data"]).assert_code(0);
+}
+
+/// Whether an index that replaces another one was written with the key, no server knows: whoever has taken a client over
+/// would make packs unknown. Spec: P-5-2.
+#[test]
+fn an_index_of_an_encrypted_repository_is_removed_by_no_token_that_appends() {
+    let served = Served::plain("server-indexes-sealed");
+    let (admin, append) = (served.admin(), served.append("main"));
+    served.run(&admin, &["init"]).assert_code(0);
+    fs::create_dir(served.directory.join("one")).unwrap();
+    let index = served.local("main").join("index");
+    let mut all = std::collections::BTreeSet::new();
+    for n in 0..9 {
+        fs::write(served.directory.join("one/file"), n.to_string()).unwrap();
+        served.run(&append, &["backup", "one"]).assert_code(0);
+        all.extend(names(&index));
+    }
+    // One of them replaces others, and all are there.
+    assert_eq!(names(&index).len(), all.len());
+    for name in &all {
+        let path = format!("/v1/main/index/{name}");
+        assert_eq!(served.ask(Some(&append), "DELETE", &path, None).0, 403, "{name}");
+    }
+    served.run(&admin, &["check", "--read-data"]).assert_code(0);
+    // Who has the repository itself tidies up when something is forgotten.
+    let local = served.local("main");
+    let forget = ["forget", "--keep-last", "2"];
+    finish(&mut served.client("", local.to_str().unwrap(), &forget)).assert_code(0);
+    assert!(names(&index).len() < 8, "{:?}", names(&index));
     served.run(&admin, &["check", "--read-data"]).assert_code(0);
 }
 
@@ -464,6 +493,38 @@ fn quotas_end_a_run_with_a_clear_message() {
     let said = served.run(&small, &["backup", "one"]).assert_code(1).messages();
     assert!(said.contains("the quota of this token is used up"), "{said}");
     served.run(&admin, &["check"]).assert_code(0);
+    // However many arrive at once.
+    let kept = names(&served.local("main").join("data"));
+    let bytes = kept.iter().map(|name| fs::metadata(pack_path(&served.local("main"), name)).unwrap().len());
+    assert!(bytes.sum::<u64>() <= 500 << 10);
+    for (option, value) in [("--quota", "0"), ("--rate", "0")] {
+        let mut create = Command::new(binary());
+        create.args(["token", "create", "x", "--rights", "append", option, value]);
+        finish(&mut create).assert_code(2);
+    }
+}
+
+/// A token that is renewed is the same: whoever has it finds what it has sent.
+#[test]
+fn a_token_is_renewed() {
+    let served = Served::plain("server-renew");
+    served.make_trees();
+    served.run(&served.admin(), &["init"]).assert_code(0);
+    let token = served.token(&["--rights", "append", "--namespace", "main", "--expires", "1h"]);
+    served.run(&token, &["backup", "one"]).assert_code(0);
+    let state = served.directory.join("state");
+    let tokens = |words: &[&str]| {
+        let mut command = Command::new(binary());
+        finish(command.arg("token").args(words).arg("--state").arg(&state))
+    };
+    let id = token.split('_').nth(1).unwrap();
+    tokens(&["renew", id, "--expires", "0h"]).assert_code(0);
+    served.run(&token, &["backup", "one"]).assert_code(1);
+    tokens(&["renew", id, "--expires", "90d"]).assert_code(0);
+    let said = served.run(&token, &["backup", "one"]).assert_code(0).messages();
+    assert!(said.contains("read 0"), "{said}");
+    tokens(&["revoke", id]).assert_code(0);
+    tokens(&["renew", id]).assert_code(1);
 }
 
 #[test]

@@ -11,6 +11,7 @@ use diptych_format::pack::{
     ChunkHeader, ChunkKind, Codec, InnerHeader, PackHolds, PackTrailer, Seal, TRAILER_LENGTH,
     directory_digest, encode_directory, encode_header,
 };
+use diptych_format::pack_index::IndexHeader;
 use diptych_server::jobs::Jobs;
 use diptych_server::{Listen, Namespaces, NewToken, Rights, Server, TokenStore};
 use diptych_tests::TestDir;
@@ -154,9 +155,12 @@ fn who_falls_silent_is_dropped() {
     let thread = std::thread::spawn(move || {
         let listen =
             Listen { address: Some("127.0.0.1:0".parse().unwrap()), is_plain: true, ..Listen::default() };
-        let jobs = Jobs { program: "none".into(), jobs: Vec::new(), locate: Arc::new(|_| None), log };
+        let server = Arc::new(server);
+        let locate = Arc::new(|_: &str| None);
+        let jobs =
+            Jobs { program: "none".into(), jobs: Vec::new(), locate, log, server: Arc::clone(&server) };
         let told = |listening: &diptych_server::Listening| ready.send(listening.address.unwrap()).unwrap();
-        diptych_server::serve(Arc::new(server), &listen, &end, jobs, told).unwrap();
+        diptych_server::serve(server, &listen, &end, jobs, told).unwrap();
     });
     let mut stream = TcpStream::connect(is_ready.recv().unwrap()).unwrap();
     let name = "0".repeat(64);
@@ -166,6 +170,86 @@ fn who_falls_silent_is_dropped() {
     drop(stream);
     interrupt.store(true, Ordering::Relaxed);
     thread.join().unwrap();
+}
+
+/// Whoever says nothing, or nothing that counts, gives their place to others.
+#[test]
+fn who_never_says_who_they_are_is_sent_away() {
+    let served = Served::plain("hostile-silent");
+    let address = served.url.strip_prefix("http://").unwrap();
+    let mut streams: Vec<TcpStream> = (0..3).map(|_| TcpStream::connect(address).unwrap()).collect();
+    streams[1].write_all(b"PRI * HTTP/2.0\r\n").unwrap();
+    streams[2].write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
+    for stream in &mut streams {
+        stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        let mut said = Vec::new();
+        // Until it ends.
+        stream.read_to_end(&mut said).unwrap();
+    }
+}
+
+/// One token that sends many files as slowly as can be keeps no other from sending, and its own come to an end.
+#[test]
+fn one_token_does_not_take_all_places() {
+    let served = Served::plain("hostile-places");
+    served.make_trees();
+    let admin = served.admin();
+    served.run(&admin, &["init"]).assert_code(0);
+    let (slow, other) = (served.append("main"), served.append("main"));
+    let address = served.url.strip_prefix("http://").unwrap();
+    let name = "0".repeat(64);
+    let streams: Vec<TcpStream> = (0..100)
+        .map(|_| {
+            let mut stream = TcpStream::connect(address).unwrap();
+            write!(stream, "PUT /v1/main/data/{name} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {slow}\r\ncontent-length: 1000\r\n\r\nx").unwrap();
+            stream
+        })
+        .collect();
+    let begun = std::time::Instant::now();
+    served.run(&other, &["backup", "one"]).assert_code(0);
+    // A place becomes free after half a minute at the earliest.
+    assert!(begun.elapsed() < Duration::from_secs(25), "{:?}", begun.elapsed());
+    // Those for whom there is no room to wait are told at once.
+    let mut refused = 0;
+    for mut stream in streams {
+        stream.set_read_timeout(Some(Duration::from_millis(5))).unwrap();
+        let mut start = [0; 12];
+        if stream.read_exact(&mut start).is_ok() {
+            assert_eq!(&start, b"HTTP/1.1 429");
+            refused += 1;
+        }
+    }
+    assert!((10..=40).contains(&refused), "{refused}");
+}
+
+/// A form that anybody may send is short, and does not take long.
+#[test]
+fn a_form_without_end_is_refused() {
+    let served = Served::plain("hostile-form");
+    let file = served.directory.join("form");
+    fs::write(&file, vec![b'x'; 2000]).unwrap();
+    assert_eq!(served.ask(None, "POST", "/ui/-/sign-in", Some(&file)).0, 413);
+    // Signing in is in the log like all else.
+    let said = served.ask(None, "GET", "/ui/-/sign-in", None);
+    assert_eq!(said.0, 200);
+}
+
+/// An index makes the server keep what it says in memory: that has to be in proportion. Spec: P-4-5.
+#[test]
+fn an_index_that_claims_much_for_nothing_is_refused() {
+    let served = Served::plain("hostile-index");
+    let admin = served.admin();
+    served.run_plain(&admin, &["init", "--no-encryption"]).assert_code(0);
+    let header = |fan_bits, chunks, packs, replaces| {
+        IndexHeader { fan_bits, chunks, packs, replaces }.encode().to_vec()
+    };
+    for start in [header(24, 0, 0, 0), header(0, 1, 2, 0), header(0, 0, 0, u32::MAX), header(3, 3, 0, 0)] {
+        let bytes = [start, vec![0; 1 << 20]].concat();
+        assert_eq!(served.put_named(&admin, "index", &bytes), (413, "limit".to_owned()));
+    }
+    // And it is no longer than it says.
+    let bytes = [header(0, 0, 0, 0), vec![0; 100]].concat();
+    assert_eq!(served.put_named(&admin, "index", &bytes), (413, "limit".to_owned()));
 }
 
 /// A disk that is full ends a run in a clear way, and what was there before is whole.
