@@ -42,6 +42,8 @@ const CONNECTION_WINDOW: u32 = STREAM_WINDOW * STREAMS_MAX;
 const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
 /// How long those that are connected may take to end when the server is to end.
 const DRAIN_MAX: Duration = Duration::from_secs(30);
+/// How often leftovers of uploads that broke off with a server are removed.
+const SWEEP_EVERY: Duration = Duration::from_secs(6 * 3600);
 /// How often it is looked whether the certificate was renewed, or the server is to end.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 const LOOK_AT_END_EVERY: Duration = Duration::from_millis(100);
@@ -150,6 +152,16 @@ async fn serve_async(
         let (connections, end) = (Arc::clone(&connections), end.clone());
         tasks.spawn(async move { end.run_until_cancelled(connections.accept_unix(unix)).await });
     }
+    tasks.spawn({
+        let (server, end) = (Arc::clone(&server), end.clone());
+        async move {
+            loop {
+                let server = Arc::clone(&server);
+                let _ = tokio::task::spawn_blocking(move || server.namespaces.remove_leftovers()).await;
+                end.run_until_cancelled(tokio::time::sleep(SWEEP_EVERY)).await?;
+            }
+        }
+    });
     let mut looked = tokio::time::Instant::now();
     while !interrupt.load(Ordering::Relaxed) {
         tokio::time::sleep(LOOK_AT_END_EVERY).await;

@@ -1,6 +1,7 @@
 //! Namespaces: the repositories that a server offers, each under its name.
 
 use std::collections::{HashMap, HashSet};
+use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -51,11 +52,38 @@ impl Namespaces {
                 let namespace = Arc::new(Namespace::new(name, backend));
                 // One that is not there is not remembered: anybody could ask for any number of those.
                 if root.join(name).is_dir() {
-                    // What a server left that was killed. If it cannot be removed, whoever sends is told why.
-                    let _ = namespace.backend.remove_leftovers();
                     open.insert(name.to_owned(), Arc::clone(&namespace));
                 }
                 Ok(namespace)
+            }
+        }
+    }
+
+    /// The names of all repositories.
+    pub fn names(&self) -> io::Result<Vec<String>> {
+        let root = match self {
+            Self::One(only) => return Ok(vec![only.name.clone()]),
+            Self::Root { root, .. } => root,
+        };
+        let mut found = Vec::new();
+        for entry in std::fs::read_dir(root)? {
+            let entry = entry?;
+            if let Ok(name) = entry.file_name().into_string()
+                && is_name(&name)
+                && entry.path().join("config").is_file()
+            {
+                found.push(name);
+            }
+        }
+        found.sort();
+        Ok(found)
+    }
+
+    /// Removes what a server has left that was killed. If it cannot be removed, whoever sends is told why.
+    pub fn remove_leftovers(&self) {
+        for name in self.names().unwrap_or_default() {
+            if let Ok(namespace) = self.get(&name) {
+                let _ = namespace.backend.remove_leftovers();
             }
         }
     }

@@ -23,9 +23,8 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{Html, IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
 
-use crate::access::Access;
+use crate::access::{Access, failed};
 use crate::activity::Activity;
-use crate::namespace::Namespaces;
 use crate::problem::{Problem, ProblemClass, Result};
 use crate::routes::{Peer, Told, blocking};
 use crate::server::Server;
@@ -148,10 +147,7 @@ async fn namespaces(State(server): State<Arc<Server>>, headers: HeaderMap) -> Re
         return Ok(Redirect::to("/ui/-/sign-in").into_response());
     };
     let names = blocking(move || {
-        let all = match &server.namespaces {
-            Namespaces::One(only) => vec![only.name.clone()],
-            Namespaces::Root { root, .. } => names::repositories(root)?,
-        };
+        let all = server.namespaces.names().map_err(failed)?;
         let is_for = |name: &String| token.namespace.as_ref().is_none_or(|own| own == name);
         Ok(all.into_iter().filter(is_for).collect::<Vec<String>>())
     })

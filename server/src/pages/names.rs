@@ -1,13 +1,7 @@
 //! Names and numbers as pages show them, and paths as they stand in addresses.
 
-use std::path::Path;
-
 use jiff::Timestamp;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode, percent_encode};
-
-use crate::access::failed;
-use crate::namespace::is_name;
-use crate::problem::Result;
 
 /// Longest name that is shown whole, in bytes.
 const SHOWN_MAX: usize = 1024;
@@ -59,22 +53,6 @@ pub(super) fn show_size(bytes: u64) -> String {
 /// A moment, to the minute.
 pub(super) fn show_time(time: Timestamp) -> String {
     time.strftime("%Y-%m-%d %H:%M UTC").to_string()
-}
-
-/// The directories that are repositories, by name.
-pub(super) fn repositories(root: &Path) -> Result<Vec<String>> {
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir(root).map_err(failed)? {
-        let entry = entry.map_err(failed)?;
-        if let Ok(name) = entry.file_name().into_string()
-            && is_name(&name)
-            && entry.path().join("config").is_file()
-        {
-            found.push(name);
-        }
-    }
-    found.sort();
-    Ok(found)
 }
 
 #[cfg(test)]
