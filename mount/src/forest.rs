@@ -114,13 +114,13 @@ impl Forest {
         let trees = Cache::with_weighter(count, TREES_BYTES, Weight);
         let forest =
             Self { source, memory, owner, state: RwLock::default(), trees, totals: Mutex::default() };
-        forest.look(&|_| {})?;
+        forest.look()?;
         Ok(forest)
     }
 
-    /// Looks what there is now, and tells which directories and links have changed.
-    fn look(&self, changed: &dyn Fn(Ino)) -> Result<()> {
-        let Some(layout) = self.source.layout()? else { return Ok(()) };
+    /// Looks what there is now, and says which directories and links have changed.
+    fn look(&self) -> Result<Vec<Ino>> {
+        let Some(layout) = self.source.layout()? else { return Ok(Vec::new()) };
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
         let before = std::mem::take(&mut state.nodes);
         state.plant(Vec::new(), Ino::ROOT.0, &layout);
@@ -131,10 +131,7 @@ impl Forest {
                 _ => true,
             })
         };
-        let others: Vec<u64> = state.nodes.iter().filter(is_other).map(|(number, _)| *number).collect();
-        drop(state);
-        others.into_iter().for_each(|number| changed(Ino(number)));
-        Ok(())
+        Ok(state.nodes.iter().filter(is_other).map(|(number, _)| Ino(*number)).collect())
     }
 
     fn with_node<T>(&self, ino: Ino, take: impl FnOnce(&Node) -> Result<T>) -> Result<T> {
@@ -329,12 +326,15 @@ impl Files for Forest {
     }
 
     fn watch(&self, changed: &dyn Fn(Ino), is_wanted: &dyn Fn() -> bool) {
-        let mut last = Instant::now();
+        let (mut last, mut again) = (Instant::now(), Vec::new());
         while is_wanted() {
             std::thread::park_timeout(WANTED_EVERY);
             if last.elapsed() >= self.source.look_every() {
                 // What cannot be listed now may be the next time; until then there is what there was.
-                let _ = self.look(changed);
+                let others = self.look().unwrap_or_default();
+                // Once more the next time: who was told something while it changed may have kept what there was before.
+                again.into_iter().chain(others.iter().copied()).for_each(changed);
+                again = others;
                 last = Instant::now();
             }
         }

@@ -43,7 +43,9 @@ const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
 /// How long those that are connected may take to end when the server is to end.
 const DRAIN_MAX: Duration = Duration::from_secs(30);
 /// How often leftovers of uploads that broke off with a server are removed.
-const SWEEP_EVERY: Duration = Duration::from_secs(6 * 3600);
+const LEFTOVERS_EVERY: Duration = Duration::from_secs(6 * 3600);
+/// How often it is looked for what has arrived in part and was not gone on with.
+const PARKED_LOOK: Duration = Duration::from_secs(60);
 /// How often it is looked whether the certificate was renewed, or the server is to end.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 const LOOK_AT_END_EVERY: Duration = Duration::from_millis(100);
@@ -158,7 +160,17 @@ async fn serve_async(
             loop {
                 let server = Arc::clone(&server);
                 let _ = tokio::task::spawn_blocking(move || server.namespaces.remove_leftovers()).await;
-                end.run_until_cancelled(tokio::time::sleep(SWEEP_EVERY)).await?;
+                end.run_until_cancelled(tokio::time::sleep(LEFTOVERS_EVERY)).await?;
+            }
+        }
+    });
+    tasks.spawn({
+        let (server, end) = (Arc::clone(&server), end.clone());
+        async move {
+            loop {
+                end.run_until_cancelled(tokio::time::sleep(PARKED_LOOK)).await?;
+                let server = Arc::clone(&server);
+                let _ = tokio::task::spawn_blocking(move || server.parked.let_go()).await;
             }
         }
     });
@@ -190,6 +202,7 @@ async fn serve_async(
     }
     end.cancel();
     while tasks.join_next().await.is_some() {}
+    server.parked.clear();
     if let Some(path) = &listen.unix {
         let _ = std::fs::remove_file(path);
     }

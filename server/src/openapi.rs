@@ -41,7 +41,7 @@ const fn operation(
 }
 
 /// All of them, but for the pages.
-const OPERATIONS: [Operation; 13] = [
+const OPERATIONS: [Operation; 14] = [
     operation("get", "/healthz", "Whether the server takes work", Success::Text),
     operation("get", "/metrics", "Counters, for Prometheus", Success::Text),
     operation("get", "/openapi.json", "This description", Success::Json(any_object)),
@@ -53,6 +53,12 @@ const OPERATIONS: [Operation; 13] = [
         "/v1/{namespace}/strangers/{kind}",
         "What lies there and is no file",
         Success::Json(paths),
+    ),
+    operation(
+        "get",
+        "/v1/{namespace}/arriving/{kind}/{name}",
+        "How many bytes have arrived of a file that broke off",
+        Success::Text,
     ),
     operation("get", "/v1/{namespace}/{kind}", "Names and lengths of files, 40 bytes each", Success::Bytes),
     operation("head", "/v1/{namespace}/{kind}", "Whether files can be listed", Success::Empty(200)),

@@ -58,6 +58,7 @@ pub fn router(server: Arc<Server>) -> Router {
         .route("/v1/{namespace}", get(about).put(make))
         .route("/v1/{namespace}/mend", post(mend))
         .route("/v1/{namespace}/strangers/{kind}", get(strangers))
+        .route("/v1/{namespace}/arriving/{kind}/{name}", get(arrived))
         .route("/v1/{namespace}/{kind}", get(list))
         .route("/v1/{namespace}/{kind}/{name}", get(read).put(send).delete(delete))
         .fallback(nothing)
@@ -319,10 +320,31 @@ fn range(value: &HeaderValue, length: u64) -> Result<(u64, u64)> {
     Ok((start, end.min(length)))
 }
 
+/// How many bytes have arrived of a file when a connection broke off. Spec: P-4-9.
+async fn arrived(
+    Extension(access): Extension<Access>,
+    Path((_, kind, name)): Path<(String, String, String)>,
+) -> Result<String> {
+    let name = name_of(&kind, &name)?;
+    access.may_send(name.kind())?;
+    Ok(format!("{}\n", access.server.parked.length(&access, name)))
+}
+
+/// Where in the file the bytes belong that are sent. Spec: P-4-9.
+fn sent_from(headers: &HeaderMap) -> Result<u64> {
+    let Some(value) = headers.get(header::CONTENT_RANGE) else { return Ok(0) };
+    let first = || value.to_str().ok()?.strip_prefix("bytes ")?.split_once('-')?.0.parse().ok();
+    first().ok_or_else(|| {
+        let what = "a range that is sent is written bytes FIRST-LAST/LENGTH here";
+        Problem::new(ProblemClass::Unsupported, what)
+    })
+}
+
 /// Takes a file. Spec: P-4-1.
 async fn send(
     Extension(access): Extension<Access>,
     Path((_, kind, name)): Path<(String, String, String)>,
+    headers: HeaderMap,
     body: Body,
 ) -> Result<StatusCode> {
     let may = || {
@@ -330,11 +352,11 @@ async fn send(
         access.may_send(name.kind())?;
         match access.server.is_draining.load(Ordering::Relaxed) {
             true => Err(Problem::new(ProblemClass::Draining, "the server is about to end: connect again")),
-            false => Ok(name),
+            false => Ok((name, sent_from(&headers)?)),
         }
     };
-    let name = match may() {
-        Ok(name) => name,
+    let (name, from) = match may() {
+        Ok(may) => may,
         Err(problem) => {
             drain(body).await;
             return Err(problem);
@@ -342,7 +364,8 @@ async fn send(
     };
     let server = Arc::clone(&access.server);
     let refused = Arc::clone(&server);
-    let kept = take(access, name, body).await;
+    // A task of its own: what has come of a file is kept when the connection has gone and nobody waits for this.
+    let kept = tokio::spawn(take(access, name, from, body)).await.unwrap_or_else(|error| fault(&error));
     match &kept {
         Ok(()) => refused.metrics.kept.fetch_add(1, Ordering::Relaxed),
         Err(_) => refused.metrics.refused.fetch_add(1, Ordering::Relaxed),
@@ -364,8 +387,20 @@ async fn drain(mut body: Body) {
     let _ = tokio::time::timeout(DRAIN_MAX, all).await;
 }
 
-async fn take(access: Access, name: FileName, mut body: Body) -> Result<()> {
+async fn take(access: Access, name: FileName, from: u64, mut body: Body) -> Result<()> {
     let server = Arc::clone(&access.server);
+    let begun = match from {
+        0 => None,
+        _ => {
+            let parked = server.parked.take(&access, name).filter(|parked| parked.length() == from);
+            if parked.is_none() {
+                drain(body).await;
+                let what = format!("{name}: {from} bytes have not arrived before: send it from its start");
+                return Err(Problem::new(ProblemClass::Truncated, what));
+            }
+            parked
+        }
+    };
     let share = server.share(&access.token);
     let queued = share.queue()?;
     let _own_turn = share.arriving().await?;
@@ -375,7 +410,7 @@ async fn take(access: Access, name: FileName, mut body: Body) -> Result<()> {
     let writer = {
         let access = access.clone();
         tokio::task::spawn_blocking(move || {
-            let mut file = Arriving::new(&access, name)?;
+            let mut file = begun.map_or_else(|| Arriving::new(&access, name), Ok)?;
             while let Some(part) = arriving.blocking_recv() {
                 file.write(&part)?;
             }
@@ -383,8 +418,15 @@ async fn take(access: Access, name: FileName, mut body: Body) -> Result<()> {
         })
     };
     let broken = receive(&server, &share, &name, &mut body, parts).await;
-    let file = joined(writer.await)?;
+    let file = match joined(writer.await) {
+        Ok(file) => file,
+        Err(problem) => {
+            drain(body).await;
+            return Err(problem);
+        }
+    };
     if let Some(what) = broken {
+        server.parked.park(&access, name, file);
         return Err(Problem::new(ProblemClass::Io, what));
     }
     // What may take long to look at waits for its turn; documents do not wait for packs.
@@ -473,8 +515,10 @@ pub(crate) async fn blocking<T: Send + 'static>(
 }
 
 fn joined<T>(joined: Result<Result<T>, tokio::task::JoinError>) -> Result<T> {
-    joined.unwrap_or_else(|error| {
-        tracing::error!(%error, "a task has panicked");
-        Err(Problem::new(ProblemClass::Io, "this is a fault of the server: please report it"))
-    })
+    joined.unwrap_or_else(|error| fault(&error))
+}
+
+fn fault<T>(error: &tokio::task::JoinError) -> Result<T> {
+    tracing::error!(%error, "a task has panicked");
+    Err(Problem::new(ProblemClass::Io, "this is a fault of the server: please report it"))
 }

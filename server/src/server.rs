@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use tokio::sync::Semaphore;
 
 use crate::access::{Access, failed};
+use crate::arrive::Parked;
 use crate::audit::Audit;
 use crate::jobs::Running;
 use crate::metrics::Metrics;
@@ -55,6 +56,8 @@ pub struct Server {
     shares: Mutex<HashMap<String, (Option<u64>, Arc<Share>)>>,
     /// How long a client may send nothing of a file that it is sending.
     pub silence_max: Duration,
+    /// What has arrived of files when connections broke off.
+    pub parked: Parked,
     /// The job that is running.
     job: Mutex<Option<Running>>,
     /// It takes no new work.
@@ -89,6 +92,7 @@ impl Server {
             validating: Arc::new(Semaphore::new(VALIDATING_MAX)),
             shares: Mutex::default(),
             silence_max: SILENCE_MAX,
+            parked: Parked::default(),
             job: Mutex::default(),
             is_draining: AtomicBool::new(false),
         })

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -15,7 +16,7 @@ use diptych_server::limit::Limit;
 use http_body_util::BodyExt;
 use hyper::body::{Frame, Incoming, SizeHint};
 use hyper::client::conn::http2::SendRequest;
-use hyper::header::{AUTHORIZATION, CONTENT_LENGTH, RANGE};
+use hyper::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_RANGE, RANGE};
 use hyper::{Method, Request, Response, StatusCode};
 use rustls::ClientConfig;
 use serde_json::Value;
@@ -40,6 +41,10 @@ const SILENCE_MAX: Duration = Duration::from_secs(90);
 const PROBLEM_MAX: u64 = 64 << 10;
 /// How much of a file is read at once, and how many such parts wait.
 const PART: u64 = 256 << 10;
+/// The largest end of a range that is asked for where nobody knows the end.
+const LAST_MAX: u64 = i64::MAX as u64;
+/// Of what is shorter than this, the server is not asked how much it has.
+const GOES_ON_MIN: u64 = 64 << 10;
 /// After what time people are told that a server does not answer.
 const TOLD_AFTER: Duration = Duration::from_secs(3);
 const PARTS_MAX: usize = 4;
@@ -82,6 +87,15 @@ pub(super) struct Answer {
 
 /// What takes the parts of an answer as they come; none: what came before is void, it begins anew.
 pub(super) type Take<'a> = dyn FnMut(Option<Bytes>) -> Result<()> + Send + 'a;
+
+/// How far earlier attempts have come: the next one goes on from there.
+#[derive(Clone, Copy, Default)]
+struct Reached {
+    /// Bytes that the server has of what is sent.
+    sent: u64,
+    /// Bytes that were taken of the answer.
+    taken: u64,
+}
 
 /// The way to a server.
 pub(super) struct Transport {
@@ -186,7 +200,7 @@ impl Transport {
                 bytes.extend_from_slice(&part);
                 Ok(())
             };
-            match transport.attempt(&ask, &mut take).await {
+            match transport.attempt(&ask, &mut Reached::default(), &mut take).await {
                 Ok(length) => Ok(Answer { bytes: bytes.into(), length }),
                 Err(Failure::Told(error)) => Err(error),
                 Err(Failure::Lost(error)) => Err(Error::io("the answer was lost", error)),
@@ -204,11 +218,20 @@ impl Transport {
         let mut failing = Instant::now();
         let mut pause = PAUSE_MIN;
         let (mut attempts, mut was_told) = (0, false);
+        let mut reached = Reached::default();
         loop {
             attempts += 1;
             let begun = Instant::now();
-            let lost = match self.runtime.block_on(self.attempt(ask, take)) {
+            let lost = match self.runtime.block_on(self.attempt(ask, &mut reached, take)) {
                 Ok(length) => return Ok(length),
+                // It has let go of what it had, or all had come: from the start on, then.
+                Err(Failure::Told(error))
+                    if error.class == Class::Truncated && (reached.sent > 0 || reached.taken > 0) =>
+                {
+                    reached = Reached::default();
+                    take(None)?;
+                    continue;
+                }
                 Err(Failure::Told(error)) => return Err(error),
                 Err(Failure::Lost(error)) => error,
             };
@@ -240,13 +263,35 @@ impl Transport {
             }
             std::thread::sleep(pause.mul_f64(jitter()));
             pause = (pause * 2).min(PAUSE_MAX);
-            take(None)?;
+            if let Some(sent) = ask.body.as_ref().filter(|sent| sent.length > GOES_ON_MIN) {
+                reached.sent = self.runtime.block_on(self.arrived(ask)).min(sent.length - 1);
+            }
         }
     }
 
-    async fn attempt(&self, ask: &Ask, take: &mut Take<'_>) -> Result<Option<u64>, Failure> {
+    /// How many bytes the server has of a file that it was sent when the connection broke off; if it does not say, none.
+    async fn arrived(&self, ask: &Ask) -> u64 {
+        let Some(file) = ask.path.strip_prefix(&self.base) else { return 0 };
+        let ask = Ask::new(Method::GET, format!("{}/arriving{file}", self.base));
+        let mut text = Vec::new();
+        let mut take = |part: Option<Bytes>| {
+            text.extend_from_slice(&part.unwrap_or_default());
+            Ok(())
+        };
+        match self.attempt(&ask, &mut Reached::default(), &mut take).await {
+            Ok(_) => std::str::from_utf8(&text).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0),
+            Err(_) => 0,
+        }
+    }
+
+    async fn attempt(
+        &self,
+        ask: &Ask,
+        reached: &mut Reached,
+        take: &mut Take<'_>,
+    ) -> Result<Option<u64>, Failure> {
         let mut sender = self.sender().await.map_err(Failure::Lost)?;
-        let request = self.request(ask).map_err(Failure::Told)?;
+        let request = self.request(ask, reached).map_err(Failure::Told)?;
         let lost = |error: hyper::Error| Failure::Lost(io::Error::other(describe(&error)));
         let silent = |_| Failure::Lost(io::Error::new(io::ErrorKind::TimedOut, "the server is silent"));
         // A file that is being sent is as long on its way as it takes; the server says if it is not.
@@ -260,12 +305,18 @@ impl Transport {
         if !response.status().is_success() {
             return Err(self.problem(response).await);
         }
+        if reached.taken > 0 && response.status() != StatusCode::PARTIAL_CONTENT {
+            // The answer is the whole again.
+            reached.taken = 0;
+            take(None).map_err(Failure::Told)?;
+        }
         let length =
             response.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
         let mut body = response.into_body();
         while let Some(frame) = tokio::time::timeout(SILENCE_MAX, body.frame()).await.map_err(silent)? {
             if let Ok(part) = frame.map_err(lost)?.into_data() {
                 tokio::time::sleep(self.download.delay(part.len())).await;
+                reached.taken += part.len() as u64;
                 take(Some(part)).map_err(Failure::Told)?;
             }
         }
@@ -283,16 +334,21 @@ impl Transport {
         Ok(sender)
     }
 
-    fn request(&self, ask: &Ask) -> Result<Request<Body>> {
+    fn request(&self, ask: &Ask, reached: &Reached) -> Result<Request<Body>> {
         let mut request =
             Request::builder().method(&ask.method).uri(format!("{}{}", self.authority, ask.path));
         if let Some(token) = &self.credentials.token {
             request = request.header(AUTHORIZATION, format!("Bearer {token}"));
         }
-        if let Some((first, last)) = ask.range {
-            request = request.header(RANGE, format!("bytes={first}-{last}"));
+        let whole = (reached.taken > 0).then_some((0, LAST_MAX));
+        if let Some((first, last)) = ask.range.or(whole) {
+            request = request.header(RANGE, format!("bytes={}-{last}", first + reached.taken));
         }
-        let body = Body::new(ask.body.clone(), &self.upload, &self.runtime);
+        if let Some(sent) = ask.body.as_ref().filter(|_| reached.sent > 0) {
+            let range = format!("bytes {}-{}/{}", reached.sent, sent.length - 1, sent.length);
+            request = request.header(CONTENT_RANGE, range);
+        }
+        let body = Body::new(ask.body.clone(), reached.sent, &self.upload, &self.runtime);
         let told = |error| Error::new(Class::Unsupported, format!("{}: {error}", self.location()));
         request.body(body).map_err(told)
     }
@@ -346,29 +402,33 @@ pub(super) struct Body {
 }
 
 impl Body {
-    fn new(sent: Option<Sent>, limit: &Arc<Limit>, runtime: &Handle) -> Self {
-        let Some(sent) = sent else { return Self { left: 0, parts: None } };
+    /// What is sent, but for the first `skip` bytes.
+    fn new(sent: Option<Sent>, skip: u64, limit: &Arc<Limit>, runtime: &Handle) -> Self {
+        let Some(mut sent) = sent else { return Self { left: 0, parts: None } };
         let (sender, parts) = mpsc::channel(PARTS_MAX);
-        let left = sent.length;
+        let left = sent.length - skip;
+        let from_start = usize::try_from(skip).unwrap_or(usize::MAX).min(sent.start.len());
+        let skip = skip - from_start as u64;
+        let end = sent.length - sent.start.len() as u64;
+        sent.start = sent.start.slice(from_start..);
         let limit = Arc::clone(limit);
-        runtime.spawn_blocking(move || send_parts(&sent, &limit, &sender));
+        runtime.spawn_blocking(move || send_parts(&sent, skip..end, &limit, &sender));
         Self { left, parts: Some(parts) }
     }
 }
 
-fn send_parts(sent: &Sent, limit: &Limit, parts: &mpsc::Sender<io::Result<Bytes>>) {
+fn send_parts(sent: &Sent, range: Range<u64>, limit: &Limit, parts: &mpsc::Sender<io::Result<Bytes>>) {
     std::thread::sleep(limit.delay(sent.start.len()));
     // Whoever took the parts may have gone.
     if !sent.start.is_empty() && parts.blocking_send(Ok(sent.start.clone())).is_err() {
         return;
     }
     let Some(rest) = &sent.rest else { return };
-    let end = sent.length - sent.start.len() as u64;
     // Streams take turns: on a slow line each is to have one often enough for the server to see that it goes on.
     let most = limit.part(PART);
-    let mut offset = 0;
-    while offset < end {
-        let mut part = vec![0; (end - offset).min(most) as usize];
+    let mut offset = range.start;
+    while offset < range.end {
+        let mut part = vec![0; (range.end - offset).min(most) as usize];
         let read = rest.read_exact_at(&mut part, offset);
         offset += part.len() as u64;
         std::thread::sleep(limit.delay(part.len()));

@@ -2,7 +2,10 @@
 //!
 //! Spec: protocol.md section 4.
 
+mod parked;
 mod snapshot;
+
+pub use parked::Parked;
 
 use std::io;
 use std::sync::Arc;
@@ -110,6 +113,11 @@ impl Arriving {
         written.map_err(|error| {
             diptych_backend::Error::io(format!("{}: cannot be written", self.name), error).into()
         })
+    }
+
+    /// How many bytes are there.
+    pub fn length(&self) -> u64 {
+        self.length
     }
 
     /// All bytes are there.

@@ -421,29 +421,73 @@ fn a_connection_that_breaks_is_taken_up_again() {
         finish(served.client(&admin, &location, arguments).env_remove("DIPTYCH_PASSWORD"))
     };
     run(&["backup", "one", "two"]).assert_code(0);
-    run(&["restore", "latest:one", "--target", "out"]);
+    let tree = format!("latest:{}", served.directory.join("one").display());
+    run(&["restore", &tree, "--target", "out"]).assert_code(0);
     assert!(breaks.load(Ordering::Relaxed) >= 2, "{breaks:?}");
     served.run_plain(&admin, &["check", "--read-data"]).assert_code(0);
     assert_eq!(names(&served.local("main").join("snapshots")).len(), 1);
     assert_eq!(names(&served.local("main").join("locks")), [""; 0]);
 }
 
+/// A line that breaks again and again before a pack is through: what has come of it counts. Spec: P-4-9.
+#[test]
+fn a_file_goes_on_where_it_broke_off() {
+    let served = Served::plain("server-goes-on");
+    let admin = served.admin();
+    served.run_plain(&admin, &["init", "--no-encryption"]).assert_code(0);
+    fs::create_dir(served.directory.join("one")).unwrap();
+    let bytes = diptych_tests::Random::new(5).bytes(12 << 20);
+    fs::write(served.directory.join("one/file"), &bytes).unwrap();
+    let (breaks, carried) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+    let proxy = breaking(served.location.split("//").nth(1).unwrap(), &breaks, &carried, |_| 3 << 20);
+    let location = format!("diptych+plain://{proxy}/main");
+    let run = |arguments: &[&str]| {
+        finish(served.client(&admin, &location, arguments).env_remove("DIPTYCH_PASSWORD"))
+    };
+    run(&["backup", "one"]).assert_code(0);
+    // No connection has carried a pack, and not much was sent twice.
+    assert!(breaks.load(Ordering::Relaxed) >= 4, "{breaks:?}");
+    assert!(carried.load(Ordering::Relaxed) < 20 << 20, "{carried:?}");
+    served.run_plain(&admin, &["check", "--read-data"]).assert_code(0);
+    // And back: no connection carries the file.
+    let tree = format!("latest:{}", served.directory.join("one").display());
+    run(&["restore", &tree, "--target", "out"]).assert_code(0);
+    assert!(fs::read(served.directory.join("out/file")).unwrap() == bytes);
+    // Nobody goes on with what another one has begun, or what was never begun.
+    let name = blake3::hash(b"x").to_hex();
+    let path = format!("/v1/main/arriving/data/{name}");
+    assert_eq!(served.ask(Some(&admin), "GET", &path, None), (200, b"0\n".to_vec()));
+    let reader = served.token(&["--rights", "read", "--namespace", "main"]);
+    assert_eq!(served.ask(Some(&reader), "GET", &path, None).0, 403);
+}
+
 /// Breaks each of the first connections after it has carried some bytes, and lets the others live.
 fn proxy(to: &str, breaks: &Arc<AtomicU64>) -> String {
+    let lives = |number| if number < 3 { 200_000 * (number + 1) } else { u64::MAX };
+    breaking(to, breaks, &Arc::default(), lives)
+}
+
+/// Breaks each connection after it has carried so many bytes, by its number.
+fn breaking(
+    to: &str,
+    breaks: &Arc<AtomicU64>,
+    carried: &Arc<AtomicU64>,
+    lives: impl Fn(u64) -> u64 + Send + 'static,
+) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
-    let (to, breaks) = (to.to_owned(), Arc::clone(breaks));
+    let (to, breaks, carried) = (to.to_owned(), Arc::clone(breaks), Arc::clone(carried));
     std::thread::spawn(move || {
         for (number, client) in listener.incoming().enumerate() {
             let client = client.unwrap();
             let server = TcpStream::connect(&to).unwrap();
-            let mut left = if number < 3 { 200_000 * (number as u64 + 1) } else { u64::MAX };
+            let mut left = lives(number as u64);
             let (mut from, mut onto) = (server.try_clone().unwrap(), client.try_clone().unwrap());
             std::thread::spawn(move || {
                 let _ = std::io::copy(&mut from, &mut onto);
                 let _ = onto.shutdown(Shutdown::Both);
             });
-            let breaks = Arc::clone(&breaks);
+            let (breaks, carried) = (Arc::clone(&breaks), Arc::clone(&carried));
             std::thread::spawn(move || {
                 let (mut client, mut server) = (client, server);
                 let mut buffer = vec![0; 8192];
@@ -453,6 +497,7 @@ fn proxy(to: &str, breaks: &Arc<AtomicU64>) -> String {
                         break;
                     }
                     left -= count as u64;
+                    carried.fetch_add(count as u64, Ordering::Relaxed);
                     if server.write_all(&buffer[..count]).is_err() {
                         break;
                     }
