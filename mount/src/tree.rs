@@ -147,9 +147,14 @@ impl Tree {
 
     /// The table that an inode is a row of, and the row.
     fn row_of(&self, id: u64) -> Result<(Names, usize)> {
+        self.find_row(id)?.ok_or_else(|| unknown(id))
+    }
+
+    /// The same; none if it is no inode.
+    fn find_row(&self, id: u64) -> Result<Option<(Names, usize)>> {
         let near = self.0.memory.0.tables.before(self.key(id)).map(Names);
         if let Some((names, row)) = near.and_then(|names| names.row_of(id).map(|row| (names, row))) {
-            return Ok((names, row));
+            return Ok(Some((names, row)));
         }
         // From the root down. What is below a table stands before it, so that each step goes backwards, and the steps end.
         let (mut reference, mut directory) = (self.0.archive.root_ref()?, ARCHIVE_ROOT);
@@ -158,15 +163,18 @@ impl Tree {
             let next = match &read.read {
                 Read::Names(table) => {
                     if let Some(row) = Names(Arc::clone(&read)).row_of(id) {
-                        return Ok((Names(read), row));
+                        return Ok(Some((Names(read), row)));
                     }
-                    let row = table.directory_around(id)?.ok_or_else(|| unknown(id))?;
+                    let Some(row) = table.directory_around(id)? else { return Ok(None) };
                     directory = id_of_row(table, row);
                     table.directory(row)?
                 }
                 Read::Index(below) => below.get(below.partition_point(|below| below.end() <= id)).cloned(),
             };
-            reference = next.ok_or_else(|| unknown(id))?;
+            match next {
+                Some(next) => reference = next,
+                None => return Ok(None),
+            }
         }
     }
 
@@ -470,7 +478,7 @@ impl Files for Tree {
         let (mut names, mut first, mut place) = match from > BEHIND_PARENT {
             true => {
                 // Whoever seeks in a directory may name any place: what is not of this one is its end.
-                let Ok((names, row)) = self.row_of(from) else { return Ok(()) };
+                let Some((names, row)) = self.find_row(from)? else { return Ok(()) };
                 if names.directory() != id {
                     return Ok(());
                 }

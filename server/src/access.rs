@@ -1,6 +1,6 @@
 //! What one token may see, read and delete in one namespace. Spec: protocol.md section 3.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use diptych_backend::{FileKind, FileName, Listed};
@@ -102,7 +102,8 @@ impl Access {
     /// Refuses to delete a file. Spec: P-5-2 and P-3-4.
     pub fn may_delete(&self, name: &FileName) -> Result<()> {
         if self.token.rights.admin {
-            return Ok(());
+            let is_kept = name.kind() == FileKind::Index && self.is_needed_by_others(name)?;
+            return self.unless_denied(!is_kept, "remove an index that others see, for one that they do not");
         }
         if !self.sees(name)? {
             return Err(Problem::missing(&name.path()));
@@ -148,11 +149,39 @@ impl Access {
             let has = |pack: &Digest| new.packs().binary_search_by_key(pack, |pack| pack.name).is_ok();
             if new.replaces().contains(&Digest(*name.digest()))
                 && old.packs().iter().all(|pack| has(&pack.name))
+                && self.domains(name)?.is_subset(&self.domains(&listed.name)?)
             {
                 return Ok(true);
             }
         }
         Ok(false)
+    }
+
+    /// Whether an index file that others replace is one that some domain sees, which sees none of those others. Whoever sees all
+    /// joins what many have sent: they would not find their own any more.
+    fn is_needed_by_others(&self, name: &FileName) -> Result<bool> {
+        let domains = self.domains(name)?;
+        let mut is_needed = false;
+        for listed in self.list(FileKind::Index)?.iter().filter(|listed| listed.name != *name) {
+            // What cannot be read replaces nothing.
+            let Ok(new) = self.namespace.index(&listed.name) else { continue };
+            if new.replaces().contains(&Digest(*name.digest())) {
+                match domains.is_subset(&self.domains(&listed.name)?) {
+                    true => return Ok(false),
+                    false => is_needed = true,
+                }
+            }
+        }
+        Ok(is_needed)
+    }
+
+    /// The domains of the tokens that have sent a file.
+    fn domains(&self, name: &FileName) -> Result<HashSet<String>> {
+        let domain = |token: String| {
+            let tokens = self.server.tokens.as_ref();
+            tokens.and_then(|tokens| tokens.domain(&token)).unwrap_or(token)
+        };
+        Ok(self.records(name)?.into_iter().map(|(token, _)| domain(token)).collect())
     }
 
     /// Whether the token holds a lease. Spec: P-4-6.
@@ -221,12 +250,15 @@ impl Access {
     /// Deletes a file. Spec: P-5-1.
     pub fn delete(&self, name: &FileName) -> Result<()> {
         self.may_delete(name)?;
-        self.namespace.backend.delete(name)?;
+        let deleted = self.namespace.backend.delete(name);
         self.namespace.forget(name);
-        if let Some(records) = &self.server.records {
+        // Of what is gone as well: its record may be what could not be removed the last time.
+        let is_gone =
+            deleted.as_ref().map_or_else(|error| error.class == diptych_backend::Class::Missing, |()| true);
+        if is_gone && let Some(records) = &self.server.records {
             records.remove(&self.namespace.name, name).map_err(failed)?;
         }
-        Ok(())
+        Ok(deleted?)
     }
 }
 

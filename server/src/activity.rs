@@ -11,8 +11,9 @@ use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
 
-/// How long a connection may be idle before a request with a good token has come by it, and after that.
+/// How long a connection may be idle, and how old, before a request with a good token has come by it; and how long idle after that.
 const UNKNOWN_IDLE_MAX: Duration = Duration::from_secs(10);
+const UNKNOWN_AGE_MAX: Duration = Duration::from_secs(30);
 const IDLE_MAX: Duration = Duration::from_secs(600);
 /// Between two looks at it.
 const LOOK: Duration = Duration::from_secs(2);
@@ -40,9 +41,14 @@ impl Activity {
 
     /// Returns when nothing has come for so long that the place is better given to somebody else.
     pub(crate) async fn ends(&self) {
+        let begun = Instant::now();
         loop {
             tokio::time::sleep(LOOK).await;
-            let idle_max = if self.is_known.load(Ordering::Relaxed) { IDLE_MAX } else { UNKNOWN_IDLE_MAX };
+            let is_known = self.is_known.load(Ordering::Relaxed);
+            if !is_known && begun.elapsed() > UNKNOWN_AGE_MAX {
+                return;
+            }
+            let idle_max = if is_known { IDLE_MAX } else { UNKNOWN_IDLE_MAX };
             let last = *self.last.lock().unwrap_or_else(PoisonError::into_inner);
             if self.open.load(Ordering::Relaxed) == 0 && last.elapsed() > idle_max {
                 return;

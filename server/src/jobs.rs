@@ -217,7 +217,7 @@ impl Jobs {
 }
 
 impl Jobs {
-    /// A file that says which domain has sent which snapshot. What a token says of a host is its word; whose snapshots
+    /// A file that says which domain has sent which snapshot, and which index file. What a token says of a host is its word; whose snapshots
     /// they are the server knows by itself, and does not count one's against another's.
     fn senders(&self, namespace: &str) -> io::Result<tempfile::NamedTempFile> {
         let mut file = tempfile::NamedTempFile::new()?;
@@ -225,11 +225,15 @@ impl Jobs {
             return Ok(file);
         };
         let mut text = String::new();
-        for (name, sent) in records.all(namespace, FileKind::Snapshot)? {
-            let first = sent.into_iter().min_by_key(|(_, record)| record.arrived);
-            if let Some((token, _)) = first {
-                let domain = tokens.domain(&token).unwrap_or(token);
-                let _ = writeln!(text, "{} {domain}", name.encode());
+        for kind in [FileKind::Snapshot, FileKind::Index] {
+            for (name, mut sent) in records.all(namespace, kind)? {
+                sent.sort_by_key(|(_, record)| record.arrived);
+                let mut domains = sent.iter().map(|(token, _)| tokens.domain(token).unwrap_or(token.clone()));
+                let Some(first) = domains.next() else { continue };
+                // What several have sent is like nothing that one of them has.
+                let is_shared = kind == FileKind::Index && domains.any(|domain| domain != first);
+                let sender = if is_shared { format!("{first} and others") } else { first };
+                let _ = writeln!(text, "{} {sender}", name.encode());
             }
         }
         file.write_all(text.as_bytes())?;

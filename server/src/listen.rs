@@ -202,7 +202,7 @@ async fn serve_async(
     }
     end.cancel();
     while tasks.join_next().await.is_some() {}
-    server.parked.clear();
+    server.parked.close();
     if let Some(path) = &listen.unix {
         let _ = std::fs::remove_file(path);
     }
@@ -375,6 +375,8 @@ fn builder() -> Builder<TokioExecutor> {
 
 /// Serves one client over standard input and output until it goes away.
 pub fn serve_stdio(server: Arc<Server>) -> io::Result<()> {
+    // Whoever comes next is served by another process, which knows of nothing that is kept here.
+    server.parked.close();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(async {
         let stream = tokio::io::join(tokio::io::stdin(), tokio::io::stdout());

@@ -97,16 +97,26 @@ impl Records {
         Ok(records)
     }
 
-    /// Records that a token has sent a file.
-    pub fn add(&self, namespace: &str, name: &FileName, token: &str, record: &Record) -> io::Result<()> {
+    /// Records that a token has sent a file, for which `reserved` bytes were set aside until now.
+    pub fn add(
+        &self,
+        namespace: &str,
+        name: &FileName,
+        token: &str,
+        record: &Record,
+        reserved: u64,
+    ) -> io::Result<()> {
         let key = [&prefix(namespace, name.kind(), Some(name))[..], token.as_bytes()].concat();
         let mut is_new = false;
         self.write(|table| {
             is_new = table.insert(&key[..], &record.encode()[..])?.is_none();
             Ok(())
         })?;
+        let mut used = self.used();
+        let used = used.entry(token.to_owned()).or_default();
+        used.arriving = used.arriving.saturating_sub(reserved);
         if is_new {
-            self.used().entry(token.to_owned()).or_default().sent += record.length;
+            used.sent += record.length;
         }
         Ok(())
     }
@@ -155,13 +165,13 @@ impl Records {
     /// Forgets a file that is gone.
     pub fn remove(&self, namespace: &str, name: &FileName) -> io::Result<()> {
         let gone = self.of(namespace, name)?;
+        let prefix = prefix(namespace, name.kind(), Some(name));
+        self.write(|table| table.retain_in(&prefix[..]..&after(&prefix)[..], |_, _| false))?;
         let mut used = self.used();
         for (token, record) in gone {
             used.entry(token).and_modify(|used| used.sent = used.sent.saturating_sub(record.length));
         }
-        drop(used);
-        let prefix = prefix(namespace, name.kind(), Some(name));
-        self.write(|table| table.retain_in(&prefix[..]..&after(&prefix)[..], |_, _| false))
+        Ok(())
     }
 
     /// Bytes of files that a token has sent and that are there.
@@ -302,11 +312,11 @@ mod tests {
         let names = [[0; 32], [0xff; 32]].map(|digest| FileName::new(FileKind::Data, digest));
         let plain = Record { arrived: 7, length: 9, pack: None };
         let pack = Record { pack: Some((PackHolds::Metadata, PackSum::default())), ..plain };
-        records.add("main", &names[0], "a", &plain).unwrap();
-        records.add("main", &names[1], "a", &pack).unwrap();
-        records.add("main", &names[1], "b", &plain).unwrap();
-        records.add("main2", &names[0], "c", &plain).unwrap();
-        records.add("main", &FileName::new(FileKind::Index, [0; 32]), "d", &plain).unwrap();
+        records.add("main", &names[0], "a", &plain, 0).unwrap();
+        records.add("main", &names[1], "a", &pack, 0).unwrap();
+        records.add("main", &names[1], "b", &plain, 0).unwrap();
+        records.add("main2", &names[0], "c", &plain, 0).unwrap();
+        records.add("main", &FileName::new(FileKind::Index, [0; 32]), "d", &plain, 0).unwrap();
         assert_eq!(records.of("main", &names[0]).unwrap(), [("a".to_owned(), plain)]);
         assert_eq!(records.of("main", &names[1]).unwrap(), [("a".to_owned(), pack), ("b".to_owned(), plain)]);
         assert_eq!(records.all("main", FileKind::Data).unwrap().len(), 2);
@@ -320,7 +330,7 @@ mod tests {
         records.reserve("a", 4, 14).unwrap();
         records.take_back("main", &names[0], "a", &plain).unwrap();
         assert_eq!(records.used_by("a"), 0);
-        records.add("main", &names[0], "a", &plain).unwrap();
+        records.add("main", &names[0], "a", &plain, 0).unwrap();
         drop(records);
         let records = Records::open(directory.path()).unwrap();
         assert_eq!([records.used_by("a"), records.used_by("d")], [9, 9]);

@@ -327,6 +327,7 @@ async fn arrived(
 ) -> Result<String> {
     let name = name_of(&kind, &name)?;
     access.may_send(name.kind())?;
+    access.server.parked.call_off(&access, name).await;
     Ok(format!("{}\n", access.server.parked.length(&access, name)))
 }
 
@@ -389,23 +390,21 @@ async fn drain(mut body: Body) {
 
 async fn take(access: Access, name: FileName, from: u64, mut body: Body) -> Result<()> {
     let server = Arc::clone(&access.server);
-    let begun = match from {
-        0 => None,
-        _ => {
-            let parked = server.parked.take(&access, name).filter(|parked| parked.length() == from);
-            if parked.is_none() {
-                drain(body).await;
-                let what = format!("{name}: {from} bytes have not arrived before: send it from its start");
-                return Err(Problem::new(ProblemClass::Truncated, what));
-            }
-            parked
-        }
-    };
     let share = server.share(&access.token);
     let queued = share.queue()?;
-    let _own_turn = share.arriving().await?;
+    let _own_turn = share.arriving().await;
     let _turn = turn(&server.arriving, "too many files are arriving at once").await?;
     drop(queued);
+    let begun = {
+        let access = access.clone();
+        blocking(move || Ok(access.server.parked.take(&access, name, from))).await?.transpose()?
+    };
+    if begun.is_none() && from > 0 {
+        drain(body).await;
+        let what = format!("{name}: {from} bytes have not arrived before: send it from its start");
+        return Err(Problem::new(ProblemClass::Truncated, what));
+    }
+    let running = server.parked.begin(&access, name);
     let (parts, mut arriving) = mpsc::channel::<Bytes>(PARTS_MAX);
     let writer = {
         let access = access.clone();
@@ -417,7 +416,11 @@ async fn take(access: Access, name: FileName, from: u64, mut body: Body) -> Resu
             Ok(file)
         })
     };
-    let broken = receive(&server, &share, &name, &mut body, parts).await;
+    let called_off = || Problem::new(ProblemClass::Busy, "the same file is sent by another connection");
+    let broken = tokio::select! {
+        broken = receive(&server, &share, &name, &mut body, parts) => broken.map(|what| Problem::new(ProblemClass::Io, what)),
+        () = running.is_called_off() => Some(called_off()),
+    };
     let file = match joined(writer.await) {
         Ok(file) => file,
         Err(problem) => {
@@ -425,14 +428,20 @@ async fn take(access: Access, name: FileName, from: u64, mut body: Body) -> Resu
             return Err(problem);
         }
     };
-    if let Some(what) = broken {
-        server.parked.park(&access, name, file);
-        return Err(Problem::new(ProblemClass::Io, what));
+    if let Some(problem) = broken {
+        let access = access.clone();
+        blocking(move || {
+            access.server.parked.park(&access, name, file);
+            Ok(())
+        })
+        .await?;
+        return Err(problem);
     }
+    drop(running);
     // What may take long to look at waits for its turn; documents do not wait for packs.
     let _turns = match name.kind() {
         FileKind::Data | FileKind::Index => {
-            Some((share.validating().await?, server.validating.acquire().await))
+            Some((share.validating().await, server.validating.acquire().await))
         }
         _ => None,
     };

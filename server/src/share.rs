@@ -64,14 +64,14 @@ impl Share {
         Ok(place)
     }
 
-    /// A turn to send a file.
-    pub async fn arriving(&self) -> Result<OwnedSemaphorePermit> {
-        turn(&self.arriving, "too many files of this token are arriving at once").await
+    /// A turn to send a file. There are only so many that wait, and each for its own token's files: it has no end.
+    pub async fn arriving(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.arriving).acquire_owned().await.ok()
     }
 
-    /// A turn to have a file looked at.
-    pub async fn validating(&self) -> Result<OwnedSemaphorePermit> {
-        turn(&self.validating, "too many files of this token are looked at").await
+    /// A turn to have a file looked at: it has come whole, and is not sent away.
+    pub async fn validating(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.validating).acquire_owned().await.ok()
     }
 
     /// A turn to fetch bytes.

@@ -12,7 +12,6 @@ use crate::forget::policy::{Policy, Reason, Rule, parse_span};
 use crate::forget::{Group, GroupBy, GroupKey, Senders, check_clock, expires, forget, named, plan, unforget};
 use crate::list::flush;
 use crate::names;
-use crate::remote::address::Address;
 use crate::snapshots::{self, Filter, Listed, list};
 use diptych_backend::{FileKind, FileName};
 use diptych_format::Digest;
@@ -177,12 +176,12 @@ pub(super) fn run(arguments: &Arguments, common: &Common) -> Result<Outcome> {
     if arguments.by_arrival {
         take_arrival(&arguments.repository.repository, &mut listed)?;
     }
+    let senders = arguments.senders.as_deref().map(read_senders).transpose()?.unwrap_or_default();
     let now = Timestamp::now();
     let named = named(&listed, &arguments.snapshots)?;
     check_clock(&listed, &named, now)?;
     let groups = match arguments.snapshots.is_empty() {
         true => {
-            let senders = arguments.senders.as_deref().map(read_senders).transpose()?.unwrap_or_default();
             let filter = arguments.filter.filter();
             plan(&listed, &filter, &policy, arguments.group_by, &senders, &TimeZone::system())?
         }
@@ -197,9 +196,14 @@ pub(super) fn run(arguments: &Arguments, common: &Common) -> Result<Outcome> {
     let expires = expires(now, arguments.expire)?;
     if !arguments.dry_run {
         forget(&repository, forgotten.iter().copied(), now, expires)?;
-        if Address::parse(&arguments.repository.repository).is_none() {
-            // Those who send to an encrypted repository through a server cannot: they may remove nothing.
-            repository.index().merge_levels().in_place(repository.backend().location())?;
+        // Those who send to an encrypted repository through a server may remove no index, and so a server's own job does:
+        // of each sender those that the same sender has replaced, for nobody sees what another one has sent.
+        if arguments.senders.is_some() {
+            let is_of_one = |old: &Digest, new: &Digest| {
+                senders.get(old).is_none_or(|sender| senders.get(new) == Some(sender))
+            };
+            let removed = repository.index().remove_replaced_if(is_of_one);
+            removed.in_place(repository.backend().location())?;
         }
     }
     if arguments.json.json {

@@ -29,9 +29,10 @@ use super::{Credentials, connect, tls};
 
 /// How long a server that does not answer is tried.
 const TRY_FOR: Duration = Duration::from_secs(120);
-/// How long a connection lives that was none to begin with, and how often a request is begun anew at the most.
-const CARRIED_MIN: Duration = Duration::from_secs(5);
-const ATTEMPTS_MAX: u32 = 100;
+/// How often a server is asked how much it has.
+const ASKED_MAX: u32 = 3;
+/// Longest number that a server gives.
+const DIGITS_MAX: usize = 32;
 /// The first pause between two tries, and the longest.
 const PAUSE_MIN: Duration = Duration::from_millis(200);
 const PAUSE_MAX: Duration = Duration::from_secs(10);
@@ -215,13 +216,14 @@ impl Transport {
 
     /// Asks, and hands the answer over part by part. Gives what the server says its length is.
     pub fn fetch(&self, ask: &Ask, take: &mut Take<'_>) -> Result<Option<u64>> {
-        let mut failing = Instant::now();
+        let try_for = self.credentials.try_for.unwrap_or(TRY_FOR);
+        let mut failing: Option<Instant> = None;
         let mut pause = PAUSE_MIN;
-        let (mut attempts, mut was_told) = (0, false);
+        let mut was_told = false;
         let mut reached = Reached::default();
         loop {
-            attempts += 1;
             let begun = Instant::now();
+            let before = reached;
             let lost = match self.runtime.block_on(self.attempt(ask, &mut reached, take)) {
                 Ok(length) => return Ok(length),
                 // It has let go of what it had, or all had come: from the start on, then.
@@ -241,31 +243,32 @@ impl Transport {
                 lost.kind(),
                 io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput | io::ErrorKind::NotFound
             );
-            // A connection that carried something for a while was one: that it broke is the first failure, not another one.
-            if begun.elapsed() > CARRIED_MIN
-                && !matches!(lost.kind(), io::ErrorKind::TimedOut | io::ErrorKind::ResourceBusy)
-                && attempts < ATTEMPTS_MAX
-            {
-                (failing, pause) = (Instant::now(), PAUSE_MIN);
+            if let Some(sent) = ask.body.as_ref().filter(|sent| sent.length > GOES_ON_MIN) {
+                reached.sent = self.runtime.block_on(self.arrived(ask)).min(sent.length - 1);
             }
-            if is_final || failing.elapsed() + pause > self.credentials.try_for.unwrap_or(TRY_FOR) {
-                let what = format!("{}: the server cannot be reached", self.location());
+            // A connection that has carried something was one: that it broke is the first failure, not another one.
+            let has_carried = reached.sent > before.sent || reached.taken > before.taken;
+            if has_carried {
+                (failing, pause) = (None, PAUSE_MIN);
+            }
+            // What was on its way for long may have gone well until then; an answer that did not come was not coming all the time.
+            let is_late = ask.body.is_none() && !has_carried;
+            let failing = failing.get_or_insert_with(|| if is_late { begun } else { Instant::now() });
+            if is_final || failing.elapsed() + pause > try_for {
+                let what = match lost.kind() {
+                    io::ErrorKind::ResourceBusy => format!("{}: the server is busy", self.location()),
+                    _ => format!("{}: the server cannot be reached", self.location()),
+                };
                 return Err(Error::io(what, lost));
             }
             if !was_told && (failing.elapsed() > TOLD_AFTER || begun.elapsed() > TOLD_AFTER) {
                 was_told = true;
-                let try_for = self.credentials.try_for.unwrap_or(TRY_FOR).as_secs();
-                let what = format!(
-                    "{}: the server cannot be reached ({lost}); it is tried again for {try_for} s",
-                    self.location()
-                );
+                let what =
+                    format!("{}: {lost}; it is tried again for {} s", self.location(), try_for.as_secs());
                 self.credentials.notice.inspect(|notice| notice(&what));
             }
             std::thread::sleep(pause.mul_f64(jitter()));
             pause = (pause * 2).min(PAUSE_MAX);
-            if let Some(sent) = ask.body.as_ref().filter(|sent| sent.length > GOES_ON_MIN) {
-                reached.sent = self.runtime.block_on(self.arrived(ask)).min(sent.length - 1);
-            }
         }
     }
 
@@ -273,15 +276,29 @@ impl Transport {
     async fn arrived(&self, ask: &Ask) -> u64 {
         let Some(file) = ask.path.strip_prefix(&self.base) else { return 0 };
         let ask = Ask::new(Method::GET, format!("{}/arriving{file}", self.base));
-        let mut text = Vec::new();
-        let mut take = |part: Option<Bytes>| {
-            text.extend_from_slice(&part.unwrap_or_default());
-            Ok(())
-        };
-        match self.attempt(&ask, &mut Reached::default(), &mut take).await {
-            Ok(_) => std::str::from_utf8(&text).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0),
-            Err(_) => 0,
+        for attempt in 0..ASKED_MAX {
+            // The connection that broke may not be known to be lost yet.
+            tokio::time::sleep(PAUSE_MIN * attempt).await;
+            let mut text = Vec::new();
+            let mut take = |part: Option<Bytes>| {
+                text.extend_from_slice(&part.unwrap_or_default());
+                match text.len() <= DIGITS_MAX {
+                    true => Ok(()),
+                    false => Err(Error::new(Class::Io, "the server's answer is too long")),
+                }
+            };
+            let mut reached = Reached::default();
+            let asked = tokio::time::timeout(SILENCE_MAX, self.attempt(&ask, &mut reached, &mut take)).await;
+            match asked {
+                Ok(Ok(_)) => {
+                    let number = std::str::from_utf8(&text).ok().and_then(|text| text.trim().parse().ok());
+                    return number.unwrap_or(0);
+                }
+                Ok(Err(Failure::Lost(_))) => {}
+                Ok(Err(Failure::Told(_))) | Err(_) => return 0,
+            }
         }
+        0
     }
 
     async fn attempt(

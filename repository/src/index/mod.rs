@@ -27,6 +27,8 @@ use crate::pack::{ChunkPlace, StoredChunk};
 use crate::place::{KeptFile, told};
 use fresh::Fresh;
 
+/// Files that may not be removed are tried so often in a row, and no more.
+const DENIED_MAX: usize = 4;
 /// As many files of about the same size become one: a look-up reads fewer than this for each eightfold of chunks.
 const MERGED_FILES: usize = 8;
 
@@ -73,7 +75,7 @@ struct State {
     /// The largest first: most chunks are there.
     files: Arc<Vec<OpenIndex>>,
     /// Files that are there and whose rows another one has.
-    replaced: Vec<Digest>,
+    replaced: Vec<(Digest, Digest)>,
     damaged: Vec<Damaged>,
     /// Packs that are about to be removed. Spec: R-10-2.
     condemned: HashSet<Digest>,
@@ -220,12 +222,14 @@ impl Index {
                 Err(error) => damaged.push(Damaged { name: listed.name, error }),
             }
         }
-        let of_others: HashSet<Digest> =
-            files.iter().flat_map(|(_, file)| file.replaces()).copied().collect();
-        let (replaced, files): (Vec<_>, Vec<_>) =
-            files.into_iter().partition(|(name, _)| of_others.contains(name));
+        let mut replaced: Vec<(Digest, Digest)> =
+            files.iter().flat_map(|(new, file)| file.replaces().iter().map(|old| (*old, *new))).collect();
+        let of_others: HashSet<Digest> = replaced.iter().map(|(old, _)| *old).collect();
+        let there: HashSet<Digest> = files.iter().map(|(name, _)| *name).collect();
+        replaced.retain(|(old, _)| there.contains(old));
+        files.retain(|(name, _)| !of_others.contains(name));
         let mut state = self.write();
-        state.replaced = replaced.into_iter().map(|(name, _)| name).collect();
+        state.replaced = replaced;
         state.damaged = damaged;
         state.put(files);
         Ok(true)
@@ -361,19 +365,32 @@ impl Index {
         let mut files: Vec<_> = kept.map(|open| (open.name, open.file.clone())).collect();
         files.push((name, file));
         state.put(files);
-        state.replaced.extend(replaces);
+        state.replaced.extend(replaces.into_iter().map(|old| (old, name)));
         Ok(())
     }
 
     fn remove_replaced(&self) -> Result<()> {
+        self.remove_replaced_if(|_, _| true)
+    }
+
+    /// Removes files that others replace: the first of each pair is, by the second.
+    pub fn remove_replaced_if(&self, may: impl Fn(&Digest, &Digest) -> bool) -> Result<()> {
         let replaced = std::mem::take(&mut self.write().replaced);
-        for name in replaced {
+        let names: HashSet<Digest> =
+            replaced.iter().filter(|(old, new)| may(old, new)).map(|(old, _)| *old).collect();
+        let mut denied = 0;
+        for name in names {
             match self.backend.delete(&FileName::new(FileKind::Index, name.0)) {
                 Ok(()) => {}
                 // Others remove them, too.
                 Err(error) if error.class == diptych_backend::Class::Missing => {}
-                // Where nothing may be removed they do no harm, and whoever may removes them.
-                Err(error) if error.class == diptych_backend::Class::Denied => return Ok(()),
+                // Where they may not be removed they do no harm, and whoever may removes them.
+                Err(error) if error.class == diptych_backend::Class::Denied => {
+                    denied += 1;
+                    if denied >= DENIED_MAX {
+                        return Ok(());
+                    }
+                }
                 Err(error) => return Err(told(error)),
             }
         }

@@ -33,7 +33,7 @@ pub struct Arrived {
     file: Box<dyn NewFile>,
     length: u64,
     digest: [u8; 32],
-    _reserved: Reserved,
+    reserved: Reserved,
 }
 
 /// A file that is arriving.
@@ -69,11 +69,18 @@ impl Reserved {
     }
 }
 
+impl Reserved {
+    /// It is not set aside any more.
+    fn release(&mut self) {
+        if let Some(records) = &self.server.records {
+            records.release(&self.token.id, std::mem::take(&mut self.bytes));
+        }
+    }
+}
+
 impl Drop for Reserved {
     fn drop(&mut self) {
-        if let Some(records) = &self.server.records {
-            records.release(&self.token.id, self.bytes);
-        }
+        self.release();
     }
 }
 
@@ -115,6 +122,16 @@ impl Arriving {
         })
     }
 
+    /// Nobody sends it for now: what it takes is there for other files.
+    fn rest(&mut self) {
+        self.reserved.release();
+    }
+
+    /// It is gone on with.
+    fn resume(&mut self) -> Result<()> {
+        self.reserved.add(self.length)
+    }
+
     /// How many bytes are there.
     pub fn length(&self) -> u64 {
         self.length
@@ -123,7 +140,7 @@ impl Arriving {
     /// All bytes are there.
     pub fn end(self) -> Arrived {
         let digest = *self.hasher.finalize().as_bytes();
-        Arrived { file: self.file, length: self.length, digest, _reserved: self.reserved }
+        Arrived { file: self.file, length: self.length, digest, reserved: self.reserved }
     }
 }
 
@@ -167,7 +184,7 @@ impl Access {
             FileKind::Index => self.validate_index(&file).map(|()| None)?,
             _ => self.validate_document(name, &file).map(|()| None)?,
         };
-        let whole = Arc::into_inner(file)
+        let mut whole = Arc::into_inner(file)
             .ok_or_else(|| Problem::new(ProblemClass::Io, format!("{name}: the file is still in use")))?;
         let Some(records) = &self.server.records else { return Ok(whole.file.keep(name)?) };
         // First the record, so that no file is there that nobody is known to have sent: a token's own it could not delete.
@@ -175,7 +192,8 @@ impl Access {
         let record = Record { arrived, length, pack };
         let (namespace, token) = (&self.namespace.name, &self.token.id);
         let was_known = self.records(name)?.iter().any(|(known, _)| known == token);
-        records.add(namespace, name, token, &record).map_err(failed)?;
+        records.add(namespace, name, token, &record, whole.reserved.bytes).map_err(failed)?;
+        whole.reserved.bytes = 0;
         whole.file.keep(name).map_err(|error| {
             if !was_known && let Err(error) = records.take_back(namespace, name, token, &record) {
                 tracing::error!(%error, "the record of a file that was not kept cannot be taken back");

@@ -399,12 +399,51 @@ fn an_index_of_an_encrypted_repository_is_removed_by_no_token_that_appends() {
         assert_eq!(served.ask(Some(&append), "DELETE", &path, None).0, 403, "{name}");
     }
     served.run(&admin, &["check", "--read-data"]).assert_code(0);
-    // Who has the repository itself tidies up when something is forgotten.
+    // The server's own job, which has the password, and knows who has sent what, does: see the one that forgets.
+    let other = served.append("main");
+    fs::create_dir(served.directory.join("two")).unwrap();
+    fs::write(served.directory.join("two/file"), "two").unwrap();
+    served.run(&other, &["backup", "two"]).assert_code(0);
+    let owner: Vec<String> = all.iter().map(|name| format!("{name} one\n")).collect();
+    fs::write(served.directory.join("senders"), owner.concat()).unwrap();
     let local = served.local("main");
-    let forget = ["forget", "--keep-last", "2"];
+    let senders = served.directory.join("senders");
+    let forget = ["forget", "--keep-last", "2", "--senders", senders.to_str().unwrap()];
     finish(&mut served.client("", local.to_str().unwrap(), &forget)).assert_code(0);
     assert!(names(&index).len() < 8, "{:?}", names(&index));
     served.run(&admin, &["check", "--read-data"]).assert_code(0);
+    // Each finds its own still: nothing is stored again.
+    for (token, tree) in [(&append, "one"), (&other, "two")] {
+        let said = served.run(token, &["backup", tree]).assert_code(0).messages();
+        assert!(said.contains("0 B stored"), "{said}");
+    }
+}
+
+/// Whoever sees all joins indexes of many senders, each of whom goes on to see their own.
+#[test]
+fn indexes_of_many_are_joined_by_nobody_at_their_expense() {
+    for is_plain in [true, false] {
+        let served = Served::plain(if is_plain { "server-joined" } else { "server-joined-sealed" });
+        let admin = served.admin();
+        let run = |token: &str, arguments: &[&str]| match is_plain {
+            true => served.run_plain(token, arguments).assert_code(0),
+            false => served.run(token, arguments).assert_code(0),
+        };
+        run(&admin, if is_plain { &["init", "--no-encryption"] } else { &["init"] });
+        fs::create_dir(served.directory.join("one")).unwrap();
+        let mut tokens: Vec<String> = (0..7).map(|_| served.append("main")).collect();
+        tokens.push(served.token(&["--rights", "append,read", "--namespace", "main"]));
+        tokens.push(admin.clone());
+        for (n, token) in tokens.iter().enumerate() {
+            fs::write(served.directory.join("one/file"), n.to_string()).unwrap();
+            run(token, &["backup", "one"]);
+        }
+        // The first one's state again.
+        fs::write(served.directory.join("one/file"), "0").unwrap();
+        let said = run(&tokens[0], &["backup", "one"]).messages();
+        assert!(!said.contains("is in no pack"), "{said}");
+        run(&admin, &["check", "--read-data"]);
+    }
 }
 
 /// Between a client and a server, a line that breaks again and again. Spec: P-2-5.
