@@ -138,7 +138,7 @@ fn make(access: &Access) -> Result<Page> {
         is_encrypted: facts.is_encrypted,
         may_browse: access.reads_all() && !facts.is_encrypted,
         totals,
-        growth: growth.picture(),
+        growth: growth.picture(u64::try_from(Timestamp::now().as_millisecond()).unwrap_or_default()),
         running: running(access, &arrivals)?,
         snapshots,
         left_out,

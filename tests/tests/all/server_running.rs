@@ -143,8 +143,8 @@ impl Drop for Machines {
     }
 }
 
-/// One server, three clients on another machine that are at work at once and share chunks; the server is killed in the
-/// middle, and the clients go on when it is back.
+/// One server with two namespaces, three clients on another machine that are at work at once and share chunks; the server is
+/// killed in the middle, and the clients go on when it is back. The pages show it all.
 #[test]
 fn many_clients_work_at_once_and_survive_the_server() {
     let machines = Machines::new();
@@ -205,6 +205,32 @@ fn many_clients_work_at_once_and_survive_the_server() {
         assert_eq!(hashes[0], hashes[1]);
     }
     finish(&mut run(&served, &admin, &["check", "--read-data"])).assert_code(0);
+    // Another namespace has nothing to do with that.
+    let other = served.repository("other");
+    let own = served.token(&["--rights", "append", "--namespace", "other"]);
+    for (token, arguments, code) in [
+        (&admin, &["init", "--repo", &*other][..], 0),
+        (&own, &["backup", "--repo", &other, "--host", "elsewhere", "one"], 0),
+        (&tokens[0], &["snapshots", "--repo", &other], 1),
+        (&own, &["snapshots"], 1),
+    ] {
+        finish(&mut run(&served, token, arguments)).assert_code(code);
+    }
+    assert!(payload_packs(&served.local("other")) > 0);
+    let page = |namespace: &str| {
+        let mut curl = tool("ip");
+        curl.args(["netns", "exec", &machines.names[1], "curl", "--silent", "--insecure"]);
+        curl.args(["--cookie", &format!("diptych={admin}"), &format!("{}/ui/{namespace}", served.url)]);
+        String::from_utf8(output(&mut curl)).unwrap()
+    };
+    // Encrypted: tokens are what the server knows, and of four snapshots when they came.
+    let (main, other) = (page("main"), page("other"));
+    assert_eq!(
+        [main.matches("<code title=").count(), other.matches("<code title=").count()],
+        [4, 1],
+        "{main}"
+    );
+    assert!(main.contains("what has arrived") && main.contains("encrypted"), "{main}");
 }
 
 /// systemd takes the unit, and finds little that it could do besides its work.
