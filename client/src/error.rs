@@ -67,7 +67,11 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Failed { place, cause, advice } => {
-                if !place.is_empty() {
+                let cause = cause.to_string();
+                // Errors of repositories say where by themselves.
+                let rest = cause.strip_prefix(place.as_str());
+                let says_where = rest.is_some_and(|rest| rest.starts_with(": ") || rest.starts_with('/'));
+                if !place.is_empty() && !says_where {
                     write!(f, "{place}: ")?;
                 }
                 write!(f, "{cause}")?;

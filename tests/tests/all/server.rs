@@ -142,6 +142,7 @@ fn without_a_good_token_there_is_nothing() {
     assert_eq!(served.ask(Some(&admin), "GET", "/v1/main", None).0, 200);
     let said = served.run(&wrong, &["snapshots"]).assert_code(1).messages();
     assert!(said.contains("this token is not good here"), "{said}");
+    assert_eq!(said.matches("diptych").count(), 2, "where it is stands there once: {said}");
     // Spec: P-7-1 and P-7-2.
     assert_eq!(served.ask(None, "GET", "/healthz", None), (200, b"ok\n".to_vec()));
     let (status, metrics) = served.ask(None, "GET", "/metrics", None);
