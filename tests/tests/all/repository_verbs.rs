@@ -407,6 +407,28 @@ fn a_clock_that_is_plainly_wrong_forgets_nothing() {
     assert_eq!(living(&dir, ""), [&near[..]]);
 }
 
+/// Whoever may send snapshots makes none disappear by saying that it replaces it. Spec: R-9-5.
+#[test]
+fn a_snapshot_is_replaced_only_by_one_that_says_the_same() {
+    let dir = with_repository("replaced");
+    fs::create_dir(dir.join("tree")).unwrap();
+    fs::write(dir.join("tree/file"), "1").unwrap();
+    let first = backup(&dir, "");
+    let replaces = |snapshot: &mut Snapshot| snapshot.replaces = diptych_format::Digest::parse(&first);
+    let other = put_copy(&dir, &first, |snapshot| {
+        replaces(snapshot);
+        snapshot.host = "other".to_owned();
+    });
+    assert_eq!(living(&dir, "").len(), 2, "{other}");
+    assert!(living(&dir, "").contains(&first));
+    let tagged = put_copy(&dir, &first, |snapshot| {
+        replaces(snapshot);
+        snapshot.tags = vec!["x".to_owned()];
+    });
+    let left = living(&dir, "");
+    assert!(left.contains(&tagged) && !left.contains(&first), "{left:?}");
+}
+
 /// Writes a snapshot that is like another one but for what `change` does; gives its id.
 fn put_copy(dir: &TestDir, id: &str, change: impl FnOnce(&mut Snapshot)) -> String {
     let backend = diptych_backend::open(dir.join("repo").to_str().unwrap()).unwrap();
