@@ -1,5 +1,6 @@
-//! A directory as tar: hard links are links, times have their fractions, and extended attributes, ACLs among them, stand in
-//! the records that GNU tar, star and bsdtar read. Holes are zeros, and sockets are left out: tar has nothing for them.
+//! A directory as tar: hard links are links, times have their fractions, and extended attributes stand in the records that
+//! GNU tar, star and bsdtar read. ACLs do so as well, as the attributes that they are to the kernel, which these programs do not
+//! set by that name. Holes are zeros, and sockets are left out: tar has nothing for them.
 
 use std::collections::HashMap;
 use std::ffi::OsStr;

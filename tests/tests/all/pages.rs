@@ -3,10 +3,10 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::Path;
 
-use diptych_tests::tools::{output, python, tool};
+use diptych_tests::tools::{output, python, rsync_differences, tool};
 
 use crate::served::Served;
 
@@ -123,6 +123,41 @@ fn files_and_directories_can_be_looked_at_and_taken_away() {
     ] {
         assert_eq!(get(&served, &admin, path).0, 404, "{path}");
     }
+}
+
+/// A tar has what a directory has: names of one inode, extended attributes, times to the nanosecond and before 1970.
+#[test]
+fn a_tar_is_the_directory() {
+    let (served, [admin, append]) = served("pages-tar");
+    let source = served.directory.join("source");
+    let deep = "a directory with a long name ".repeat(5);
+    fs::create_dir_all(source.join("d").join(&deep)).unwrap();
+    fs::write(source.join("z"), "hard").unwrap();
+    for name in ["d/a", "d/b"] {
+        fs::hard_link(source.join("z"), source.join(name)).unwrap();
+    }
+    fs::write(source.join("d").join(&deep).join("x"), "x").unwrap();
+    output(tool("setfattr").args(["-n", "user.key", "-v", "a=b"]).arg(source.join("z")));
+    fs::write(source.join("old"), "old").unwrap();
+    output(tool("touch").args(["-d", "1969-12-31T23:00:00.25Z"]).arg(source.join("old")));
+    output(tool("touch").args(["-h", "-d", "2020-01-01T00:00:00.123456789Z"]).arg(source.join("z")));
+    served.run_plain(&append, &["backup", "source", "--host", "tar"]).assert_code(0);
+    let listed = served.run_plain(&admin, &["snapshots", "--json", "--host", "tar"]).assert_code(0).text();
+    let listed: serde_json::Value = serde_json::from_str(listed.lines().next().unwrap()).unwrap();
+    let root = format!("/ui/main/{}/0", listed["id"].as_str().unwrap());
+    let taken = |address: &str, into: &str| {
+        let archive = served.directory.join("taken.tar");
+        fs::write(&archive, get(&served, &admin, &format!("{address}?download=tar")).2).unwrap();
+        let copy = served.directory.join(into);
+        fs::create_dir(&copy).unwrap();
+        output(tool("tar").args(["--xattrs", "-xf"]).arg(&archive).arg("-C").arg(&copy));
+        copy
+    };
+    assert_eq!(rsync_differences(&source, &taken(&root, "all").join("source")), "");
+    // Of names that have their first one elsewhere, too.
+    let part = taken(&format!("{root}/d"), "part").join("d");
+    assert_eq!(fs::metadata(part.join("a")).unwrap().nlink(), 2);
+    assert_eq!(fs::read(part.join("b")).unwrap(), b"hard");
 }
 
 /// Whoever is led to another site is not signed in or out by it.
